@@ -53,7 +53,8 @@ def sealed_under(sealed: bytes) -> bytes:
 
 
 def wrap_key(key: Key, *, under: Key, context: bytes) -> bytes:
-    """`key` encrypted under another key, 84 bytes. A wrapped key and a sealed value can't be passed off as each other."""
+    """`key` encrypted under another key, 84 bytes. A wrapped key and a sealed value can't be passed off as each
+    other."""
     return _seal(_WRAPPED, key.reveal(), under, context)
 
 

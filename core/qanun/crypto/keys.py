@@ -77,7 +77,8 @@ def create_master_key(path: Path) -> Key:
 
 
 def load_master_key(path: Path) -> Key:
-    """Read the master key. `KeyFileError` when it is missing, not a plain file, open to other users, or not 32 bytes."""
+    """Read the master key. `KeyFileError` when it is missing, not a plain file, open to other users, or not 32
+    bytes."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except FileNotFoundError:

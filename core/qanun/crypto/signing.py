@@ -1,4 +1,5 @@
-"""Ed25519 signatures, for audit checkpoints and release files. Keys are 32 raw bytes; certificates are not made here."""
+"""Ed25519 signatures, for audit checkpoints and release files. Keys are 32 raw bytes; certificates are not made
+here."""
 
 from typing import final
 
@@ -40,7 +41,8 @@ class SigningKey:
 
 
 def verify(public: bytes, signature: bytes, message: bytes) -> None:
-    """Return when `signature` is that of `message` under `public`; raise `BadSignature` otherwise, also for malformed input."""
+    """Return when `signature` is that of `message` under `public`; raise `BadSignature` otherwise, also for malformed
+    input."""
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except (InvalidSignature, ValueError):

@@ -1,7 +1,7 @@
 """Sealed streams: data of any length, written piece by piece, readable from any place, every chunk authenticated.
 
     header: magic 3 | version 1 | key id 8 | salt 32
-    frame:  bit 31 = last, bits 0–30 = length of what follows (4 bytes, big endian) | ciphertext | tag 16
+    frame:  bit 31 = last, bits 0-30 = length of what follows (4 bytes, big endian) | ciphertext | tag 16
 
 The key of a stream is derived from the caller's key, the random salt and the context (HKDF-SHA256), so chunks of two
 streams can't be exchanged even under one key. The nonce is the chunk's number and the last flag (the STREAM

@@ -13,8 +13,8 @@ def random_token(size: int = 32) -> str:
 
 
 def token_hash(token: str) -> bytes:
-    """SHA-256 of a token, 32 bytes, for storing and looking up. Tokens are random, so no salt and no slow hash is needed;
-    passwords are neither and don't belong here."""
+    """SHA-256 of a token, 32 bytes, for storing and looking up. Tokens are random, so no salt and no slow hash is
+    needed; passwords are neither and don't belong here."""
     return hashlib.sha256(token.encode()).digest()
 
 

@@ -1,0 +1,5 @@
+"""Recording of consultations without decoding them: `recorder` runs in the media worker, `player` in the web process.
+
+This package imports the standard library and `qanun.crypto`, nothing else: the media worker must start without the
+rest.
+"""
