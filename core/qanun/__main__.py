@@ -1,0 +1,5 @@
+"""`python -m qanun`."""
+
+from qanun.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,169 @@
+"""The public API: what a plugin may import, and nothing else of `qanun`.
+
+Only re-exports; nothing is defined here. `core/docs/api-surface.txt` lists every name, and a test compares.
+"""
+
+from qanun.access import Core, Grant, Permissions, Role, Runtime, TrailEntry, record_views
+from qanun.app.lifespan import CliCommand, DemoClinic, DemoSeeder, Lifespan, SystemService
+from qanun.audit import AuditEvent, AuditEventType
+from qanun.context import SYSTEM, Actor, Context, ResourceRef
+from qanun.contracts import BookedAppointment, ChartPanel, PatientPage, TimelineEntry, TimelineSource, View, VisitMode
+from qanun.crypto import Key, random_token, same, token_hash
+from qanun.db import TenantModel, new_id, patient_key, practitioner_key, ref
+from qanun.errors import (
+    ConfigurationError,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    QanunError,
+    TooMany,
+    Unauthenticated,
+    Unavailable,
+)
+from qanun.events import Event, EventHandler, EventType
+from qanun.i18n import (
+    N_,
+    Locale,
+    fold_name,
+    get_locale,
+    isolate,
+    parse_decimal,
+    to_ascii_digits,
+    v,
+)
+from qanun.identity import (
+    Patient,
+    PatientDraft,
+    PatientIdentifier,
+    PatientSummary,
+    Practitioner,
+    find_patients,
+    patient,
+    register_patient,
+)
+from qanun.identity.patients import likely_duplicates
+from qanun.identity.signin import invite
+from qanun.jobs import Job
+from qanun.plugins import Plugin, hookimpl
+from qanun.records import ResourceProvider
+from qanun.registry import Contributed, Registry
+from qanun.tenancy import TenantInfo
+from qanun.web import (
+    Form,
+    NavItem,
+    OpenContext,
+    SearchHit,
+    SearchProvider,
+    SlotContent,
+    delete,
+    fragment,
+    get,
+    json_response,
+    page,
+    patch,
+    patient_href,
+    post,
+    put,
+    redirect,
+    render_slot,
+    websocket,
+)
+from qanun.web.pages import render_contribution
+from qanun.web.security import media_headers
+from qanun.web.templating import render
+
+__all__ = [
+    "N_",
+    "SYSTEM",
+    "Actor",
+    "AuditEvent",
+    "AuditEventType",
+    "BookedAppointment",
+    "ChartPanel",
+    "CliCommand",
+    "ConfigurationError",
+    "Conflict",
+    "Context",
+    "Contributed",
+    "Core",
+    "DemoClinic",
+    "DemoSeeder",
+    "Event",
+    "EventHandler",
+    "EventType",
+    "Forbidden",
+    "Form",
+    "Grant",
+    "Invalid",
+    "Job",
+    "Key",
+    "Lifespan",
+    "Locale",
+    "NavItem",
+    "NotFound",
+    "OpenContext",
+    "Patient",
+    "PatientDraft",
+    "PatientIdentifier",
+    "PatientPage",
+    "PatientSummary",
+    "Permissions",
+    "Plugin",
+    "Practitioner",
+    "QanunError",
+    "Registry",
+    "ResourceProvider",
+    "ResourceRef",
+    "Role",
+    "Runtime",
+    "SearchHit",
+    "SearchProvider",
+    "SlotContent",
+    "SystemService",
+    "TenantInfo",
+    "TenantModel",
+    "TimelineEntry",
+    "TimelineSource",
+    "TooMany",
+    "TrailEntry",
+    "Unauthenticated",
+    "Unavailable",
+    "View",
+    "VisitMode",
+    "delete",
+    "find_patients",
+    "fold_name",
+    "fragment",
+    "get",
+    "get_locale",
+    "hookimpl",
+    "invite",
+    "isolate",
+    "json_response",
+    "likely_duplicates",
+    "media_headers",
+    "new_id",
+    "page",
+    "parse_decimal",
+    "patch",
+    "patient",
+    "patient_href",
+    "patient_key",
+    "post",
+    "practitioner_key",
+    "put",
+    "random_token",
+    "record_views",
+    "redirect",
+    "ref",
+    "register_patient",
+    "render",
+    "render_contribution",
+    "render_slot",
+    "same",
+    "to_ascii_digits",
+    "token_hash",
+    "v",
+    "websocket",
+]

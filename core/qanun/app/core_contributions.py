@@ -1,0 +1,34 @@
+"""What core itself contributes, through the same types as any plugin."""
+
+from __future__ import annotations
+
+import uuid
+
+from qanun.audit import AuditEventType
+from qanun.context import Context
+from qanun.events import deliver
+from qanun.events.outbox import DELIVER_JOB
+from qanun.i18n import N_
+from qanun.jobs import Job
+
+AUDIT_EVENTS = (
+    AuditEventType(id="core.patient.register", label=N_("Registered the patient"), action="create"),
+    AuditEventType(id="core.patient.search", label=N_("Searched for patients"), action="read"),
+    AuditEventType(id="core.records.search", label=N_("Looked through records"), action="read"),
+    AuditEventType(id="core.records.read", label=N_("Opened a record"), action="read"),
+    AuditEventType(id="core.access.refused", label=N_("Was refused"), action="execute"),
+    AuditEventType(id="core.staff.sign-in", label=N_("Signed in"), action="execute"),
+    AuditEventType(id="core.staff.sign-out", label=N_("Signed out"), action="execute"),
+    AuditEventType(id="core.portal.sign-in", label=N_("Signed in to the portal"), action="execute"),
+    AuditEventType(id="core.portal.sign-in-refused", label=N_("Could not sign in to the portal"), action="execute"),
+    AuditEventType(id="core.portal.sign-out", label=N_("Signed out of the portal"), action="execute"),
+    AuditEventType(id="core.portal.invite", label=N_("Was invited to the portal"), action="create"),
+    AuditEventType(id="core.audit.read", label=N_("Read the audit"), action="read"),
+)
+
+
+async def _deliver(ctx: Context, event_id: str, handler: str) -> None:
+    await deliver(ctx, uuid.UUID(event_id), handler)
+
+
+JOBS = (Job(id=DELIVER_JOB, run=_deliver, queue="events"),)

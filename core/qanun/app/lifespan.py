@@ -1,0 +1,58 @@
+"""What a plugin can hang into the life of a process, and what it asks of the machine around it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+from qanun.access import Runtime
+from qanun.context import Context
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifespan:
+    """A connection kept while the web process runs: `open(runtime)`; what it yields is `runtime.services[id]`."""
+
+    id: str
+    open: Callable[[Runtime], AbstractAsyncContextManager[Any]]
+    order: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemService:
+    """A daemon beside the web process. `command` uses `{state}`-style fields of the configuration; ports are (protocol, port)."""
+
+    id: str
+    command: Sequence[str]
+    ports: Sequence[tuple[str, int]] = ()
+    per_core: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoClinic:
+    """What seeders share about a demonstration clinic while it is filled; `notes` passes ids from one to the next."""
+
+    random: Any
+    patients: list[Any] = field(default_factory=list)
+    practitioners: list[Any] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoSeeder:
+    """Fills one demonstration clinic: `seed(ctx, clinic)`, in `order`, in one transaction each."""
+
+    id: str
+    seed: Callable[[Context, DemoClinic], Awaitable[None]]
+    order: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CliCommand:
+    """`qanun <slug> <name> …`: `run(arguments)` gets what follows and returns the exit code."""
+
+    id: str
+    summary: str
+    run: Callable[[Sequence[str]], int]

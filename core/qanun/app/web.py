@@ -1,0 +1,82 @@
+"""Building the Litestar application out of core's and the plugins' routes. Default deny is checked here, before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import structlog
+from litestar import Litestar, Router
+from litestar.config.response_cache import ResponseCacheConfig
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.handlers import BaseRouteHandler
+
+from qanun.app.build import Assembly
+from qanun.app.lifespan import Lifespan
+from qanun.web.authorise import authorise, provide_ctx, provide_open_context
+from qanun.web.core_routes import CORE_ROUTES
+from qanun.web.errors import EXCEPTION_HANDLERS
+from qanun.web.forms import provide_form
+from qanun.web.routing import check_routes
+from qanun.web.security import SecurityHeaders
+
+BODY_LIMIT = 20 * 1024 * 1024
+
+log = structlog.get_logger("qanun.app")
+
+
+def web_application(assembly: Assembly) -> Litestar:
+    """The ASGI application. Raises ConfigurationError when a route declares no permission."""
+    routers: list[Any] = [Router("/", route_handlers=list(CORE_ROUTES), opt={"plugin": "core"})]
+    for slug, handler in assembly.plugins.routes:
+        routers.append(Router("/", route_handlers=[handler], opt={"plugin": slug}))
+    application = Litestar(
+        route_handlers=routers,
+        guards=[authorise],
+        dependencies={
+            "ctx": Provide(provide_ctx),
+            "open_context": Provide(provide_open_context, sync_to_thread=False),
+            "form": Provide(provide_form),
+        },
+        middleware=[SecurityHeaders],
+        exception_handlers=EXCEPTION_HANDLERS,
+        state=State({"runtime": assembly.runtime, "plugins": assembly.plugins}),
+        lifespan=[_lifespan(assembly)],
+        openapi_config=None,
+        request_max_body_size=BODY_LIMIT,
+        response_cache_config=ResponseCacheConfig(default_expiration=None),
+        debug=False,
+        logging_config=None,
+    )
+    check_routes(all_routes(application))
+    return application
+
+
+def all_routes(application: Litestar) -> list[tuple[str, BaseRouteHandler]]:
+    """Every route of the application with its handler, once each."""
+    found: dict[tuple[str, int], BaseRouteHandler] = {}
+    for route in application.routes:
+        handlers = getattr(route, "route_handlers", None) or [route.route_handler]  # type: ignore[attr-defined]
+        for handler in handlers:
+            if getattr(handler, "http_methods", None) == {"OPTIONS"}:
+                continue
+            found[(route.path, id(handler))] = handler
+    return [(path, handler) for (path, _), handler in found.items()]
+
+
+def _lifespan(assembly: Assembly) -> Any:
+    @asynccontextmanager
+    async def lifespan(application: Litestar) -> AsyncIterator[None]:
+        runtime = assembly.runtime
+        async with AsyncExitStack() as stack:
+            runtime.live.start()
+            stack.push_async_callback(runtime.database.close)
+            stack.push_async_callback(runtime.live.close)
+            for item in assembly.registry.all(Lifespan):
+                runtime.services[item.id] = await stack.enter_async_context(item.open(runtime))
+            log.info("started", plugins=sorted(assembly.plugins.slugs))
+            yield
+
+    return lifespan

@@ -1,0 +1,75 @@
+"""Process configuration: what a process must know before it can ask the database anything.
+
+Read once from `QANUN_*` environment variables. Everything a clinic may change while running is a typed *setting*
+(`qanun.settings`), not configuration.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from qanun.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Values of one process. URLs are SQLAlchemy-free `postgresql://` URLs; paths are absolute."""
+
+    database_url: str
+    owner_database_url: str
+    state_dir: Path
+    master_key_file: Path
+    base_url: str = "http://localhost:8000"
+    locale_dir: Path | None = None
+    media_socket: Path | None = None
+    media_listen: str = "0.0.0.0:8100"  # noqa: S104 - the media port is meant to be reached
+    media_advertise: tuple[str, ...] = ()
+    turn_urls: tuple[str, ...] = ()
+    turn_secret_file: Path | None = None
+    pool_size: int = 8
+    secure_cookies: bool = False
+    development: bool = False
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Config:
+        """Raises ConfigurationError naming the variable that is missing or malformed."""
+
+        def need(name: str) -> str:
+            value = environ.get(name, "").strip()
+            if not value:
+                raise ConfigurationError(f"{name} is not set")
+            return value
+
+        def path(name: str) -> Path | None:
+            value = environ.get(name, "").strip()
+            return Path(value).resolve() if value else None
+
+        def items(name: str) -> tuple[str, ...]:
+            return tuple(part.strip() for part in environ.get(name, "").split(",") if part.strip())
+
+        state = Path(need("QANUN_STATE_DIR")).resolve()
+        base_url = environ.get("QANUN_BASE_URL", "http://localhost:8000").rstrip("/")
+        try:
+            pool = int(environ.get("QANUN_POOL_SIZE", "8"))
+        except ValueError:
+            raise ConfigurationError("QANUN_POOL_SIZE is not a whole number") from None
+        database_url = need("QANUN_DATABASE_URL")
+        return cls(
+            database_url=database_url,
+            owner_database_url=environ.get("QANUN_OWNER_DATABASE_URL", "").strip() or database_url,
+            state_dir=state,
+            master_key_file=path("QANUN_MASTER_KEY_FILE") or state / "master.key",
+            base_url=base_url,
+            locale_dir=path("QANUN_LOCALE_DIR"),
+            media_socket=path("QANUN_MEDIA_SOCKET"),
+            media_listen=environ.get("QANUN_MEDIA_LISTEN", "0.0.0.0:8100"),  # noqa: S104
+            media_advertise=items("QANUN_MEDIA_ADVERTISE"),
+            turn_urls=items("QANUN_TURN_URLS"),
+            turn_secret_file=path("QANUN_TURN_SECRET_FILE"),
+            pool_size=pool,
+            secure_cookies=base_url.startswith("https://"),
+            development=environ.get("QANUN_DEVELOPMENT", "") == "1",
+        )

@@ -1,0 +1,35 @@
+"""Who somebody is: users and their sign-in, practitioners, patients and their portal accounts.
+
+Core knows names, birth dates, identifiers and contacts — never what is wrong with a person. What somebody may do is
+`qanun.access`.
+"""
+
+from qanun.identity.models import (
+    Membership,
+    Patient,
+    PatientAccount,
+    PatientIdentifier,
+    PluginState,
+    PortalInvitation,
+    Practitioner,
+    SignInSession,
+    User,
+)
+from qanun.identity.patients import PatientDraft, PatientSummary, find_patients, patient, register_patient
+
+__all__ = [
+    "Membership",
+    "Patient",
+    "PatientAccount",
+    "PatientDraft",
+    "PatientIdentifier",
+    "PatientSummary",
+    "PluginState",
+    "PortalInvitation",
+    "Practitioner",
+    "SignInSession",
+    "User",
+    "find_patients",
+    "patient",
+    "register_patient",
+]

@@ -1,0 +1,49 @@
+"""Route decorators that cannot be written without a permission, and the start-up check that none slipped past them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import litestar
+from litestar.handlers import BaseRouteHandler
+
+from qanun.errors import ConfigurationError
+
+Audience = Literal["staff", "portal"]
+
+
+def _options(permission: str | None, audience: Audience, public: str | None, live: bool) -> dict[str, Any]:
+    if (permission is None) == (public is None):
+        raise ConfigurationError("a route needs either a permission or a reason for being public")
+    return {"permission": None if permission is None else str(permission), "audience": audience, "public": public,
+            "live": live}  # fmt: skip
+
+
+def _decorator(make: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(
+        path: str = "/", *, permission: str | None = None, audience: Audience = "staff", public: str | None = None,
+        live: bool = False, **kwargs: Any,
+    ) -> Any:  # fmt: skip
+        """`permission` is needed by whoever calls; `audience` says which sign-in counts; `public` gives the reason why
+        none is needed; `live` marks polling and streams, which never extend an idle session."""
+        if make is litestar.post:
+            kwargs.setdefault("status_code", 200)
+        return make(path, opt=_options(permission, audience, public, live), **kwargs)
+
+    return decorate
+
+
+get = _decorator(litestar.get)
+post = _decorator(litestar.post)
+put = _decorator(litestar.put)
+patch = _decorator(litestar.patch)
+delete = _decorator(litestar.delete)
+websocket = _decorator(litestar.websocket)
+
+
+def check_routes(handlers: Iterable[tuple[str, BaseRouteHandler]]) -> None:
+    """Raises ConfigurationError for the first handler without a declared permission: such an application does not start."""
+    for path, handler in handlers:
+        if "permission" not in handler.opt or (handler.opt["permission"] is None and not handler.opt.get("public")):
+            raise ConfigurationError(f"route {path} ({handler}) declares no permission")

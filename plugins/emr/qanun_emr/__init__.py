@@ -1,0 +1,1 @@
+"""Records: see the README of this distribution."""

@@ -1,0 +1,1 @@
+"""Patient portal: see the README of this distribution."""

@@ -1,0 +1,1 @@
+"""Appointments: see the README of this distribution."""

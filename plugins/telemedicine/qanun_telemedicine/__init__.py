@@ -1,0 +1,1 @@
+"""Video consultations: see the README of this distribution."""
