@@ -1,0 +1,1 @@
+"""Load: what a figure costs, measured on the running thing and printed as a table. Started with `python -m tests.load`."""

@@ -1,0 +1,23 @@
+"""`python -m tests.load NAME …`: one measurement, printed as a table; ends with 1 when a figure is above its bar."""
+
+import sys
+from importlib import import_module
+
+_MEASUREMENTS = {
+    "sfu": "CPU of the media worker per delivered packet, beside Debian's Janus",
+    "chart": "the chart as a whole page under load, memory, cold start, first-load script size",
+    "admit": "from admit to the first decoded frame, and the rejoin after a killed media worker",
+}
+
+
+def main() -> int:
+    if len(sys.argv) < 2 or sys.argv[1] not in _MEASUREMENTS:
+        print("usage: python -m tests.load NAME [options]\n")
+        for name, meaning in _MEASUREMENTS.items():
+            print(f"  {name:8}{meaning}")
+        return 2
+    return int(import_module(f"tests.load.{sys.argv[1]}").main(sys.argv[2:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
