@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from litestar import Litestar, Router
 from litestar.config.response_cache import ResponseCacheConfig
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.exceptions import LitestarDeprecationWarning
 from litestar.handlers import BaseRouteHandler
 
 from qanun.app.build import Assembly
@@ -25,6 +27,11 @@ from qanun.web.security import SecurityHeaders
 BODY_LIMIT = 20 * 1024 * 1024
 
 log = structlog.get_logger("qanun.app")
+
+
+# Handlers name their dependencies and parameters by plain argument names, Litestar 2's documented way; the notice that
+# version 3 will want markers would fill every start with hundreds of lines.
+warnings.filterwarnings("ignore", category=LitestarDeprecationWarning)
 
 
 def web_application(assembly: Assembly) -> Litestar:

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Any
 
 from sqlalchemy import Text, func, literal, or_, select
 
@@ -61,6 +62,20 @@ def _search_text(patient: Patient, identifiers: Sequence[tuple[str, str]]) -> st
     return " ".join(part for part in parts if part)
 
 
+_COLUMNS = (
+    Patient.id,
+    Patient.mrn,
+    Patient.given,
+    Patient.family,
+    Patient.given_alt,
+    Patient.family_alt,
+    Patient.sex,
+    Patient.birth_date,
+    Patient.phone,
+)
+_LIVING = (Patient.merged_into.is_(None), Patient.voided_at.is_(None))
+
+
 async def find_patients(ctx: Context, query: str, *, limit: int = SEARCH_LIMIT) -> list[PatientSummary]:
     """Patients whose names, MRN, phone or identifiers resemble `query`, best first; at most `limit` (≤ 50).
 
@@ -71,17 +86,12 @@ async def find_patients(ctx: Context, query: str, *, limit: int = SEARCH_LIMIT) 
     typed = to_ascii_digits(query).strip()
     if len(typed) < 2:
         return []
-    columns = (
-        Patient.id, Patient.mrn, Patient.given, Patient.family, Patient.given_alt, Patient.family_alt, Patient.sex,
-        Patient.birth_date, Patient.phone,
-    )  # fmt: skip
-    living = (Patient.merged_into.is_(None), Patient.voided_at.is_(None))
     try:
         born = date.fromisoformat(typed)
     except ValueError:
         born = None
     if born:
-        statement = select(*columns, literal(1.0)).where(Patient.birth_date == born, *living).order_by(Patient.family)
+        statement = select(*_COLUMNS, literal(1.0)).where(Patient.birth_date == born, *_LIVING).order_by(Patient.family)
     else:
         folded = fold_name(typed)
         digits = _DIGITS.sub("", typed)
@@ -95,15 +105,14 @@ async def find_patients(ctx: Context, query: str, *, limit: int = SEARCH_LIMIT) 
                 Patient.search.op("%>", return_type=None)(literal(folded, Text)),
                 Patient.search.like(f"%{_escape(folded)}%"),
             )
-        statement = select(*columns, score).where(match, *living).order_by(score.desc(), Patient.family, Patient.given)
+        statement = select(*_COLUMNS, score).where(match, *_LIVING).order_by(score.desc(), Patient.family, Patient.given)
     rows = (await ctx.db.execute(statement.limit(limit))).all()
-    return [
-        PatientSummary(
-            row[0], row[1], f"{row[2]} {row[3]}".strip(), f"{row[4]} {row[5]}".strip(), row[6], row[7], row[8],
-            float(row[9]),
-        )
-        for row in rows
-    ]  # fmt: skip
+    return [_summary(row) for row in rows]
+
+
+def _summary(row: Any) -> PatientSummary:
+    names = f"{row[2]} {row[3]}".strip(), f"{row[4]} {row[5]}".strip()
+    return PatientSummary(row[0], row[1], *names, row[6], row[7], row[8], float(row[9]))
 
 
 def _escape(value: str) -> str:
@@ -128,8 +137,16 @@ async def likely_duplicates(ctx: Context, draft: PatientDraft) -> list[PatientSu
         born = date.fromisoformat(to_ascii_digits(draft.birth_date).strip())
     except ValueError:
         return []
-    near = await find_patients(ctx, f"{draft.given} {draft.family}")
-    found = {match.id: match for match in near if match.birth_date == born and match.score >= 0.6}
+    name = fold_name(f"{draft.given} {draft.family}")
+    # Born on the same day is rare enough that a faint likeness of the name is worth showing.
+    likeness = func.word_similarity(name, Patient.search)
+    same_day = (
+        select(*_COLUMNS, likeness)
+        .where(Patient.birth_date == born, likeness >= 0.3, *_LIVING)
+        .order_by(likeness.desc())
+        .limit(5)
+    )
+    found = {row[0]: _summary(row) for row in (await ctx.db.execute(same_day)).all()}
     phone = _DIGITS.sub("", to_ascii_digits(draft.phone))
     if len(phone) >= 7:
         found.update({match.id: match for match in await find_patients(ctx, phone)})
