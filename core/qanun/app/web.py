@@ -65,7 +65,7 @@ def all_routes(application: Litestar) -> list[tuple[str, BaseRouteHandler]]:
     """Every route of the application with its handler, once each."""
     found: dict[tuple[str, int], BaseRouteHandler] = {}
     for route in application.routes:
-        handlers = getattr(route, "route_handlers", None) or [route.route_handler]  # type: ignore[attr-defined]
+        handlers: Any = getattr(route, "route_handlers", None) or [getattr(route, "route_handler", None)]
         for handler in handlers:
             if getattr(handler, "http_methods", None) == {"OPTIONS"}:
                 continue

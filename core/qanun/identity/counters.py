@@ -20,11 +20,10 @@ class Counter(TenantModel):
 
 async def advance(ctx: Context, name: str, by: int = 1) -> int:
     """The new value of counter `name`, made on first use. Rolled-back work gives its numbers back."""
-    table = Counter.__table__
     statement = (
-        insert(table)
+        insert(Counter)
         .values(tenant_id=ctx.tenant.id, id=new_id(), name=name, value=by)
-        .on_conflict_do_update(index_elements=["tenant_id", "name"], set_={"value": table.c.value + by})
-        .returning(table.c.value)
+        .on_conflict_do_update(index_elements=["tenant_id", "name"], set_={"value": Counter.value + by})
+        .returning(Counter.value)
     )
     return int((await ctx.db.execute(trusted(statement))).scalar_one())

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from sqlalchemy import Text, func, literal, or_, select
+from sqlalchemy import ColumnElement, Text, func, literal, or_, select
 
 from qanun.context import Context, ResourceRef
 from qanun.db import new_id
@@ -97,7 +97,7 @@ async def find_patients(ctx: Context, query: str, *, limit: int = SEARCH_LIMIT) 
         digits = _DIGITS.sub("", typed)
         # Digits are compared exactly: a number that is nearly a phone number is another person's.
         if len(digits) >= 4 and len(digits) >= len(folded.replace(" ", "")) - 3:
-            score = literal(1.0)
+            score: ColumnElement[float] = literal(1.0)
             match = or_(Patient.search.like(f"%{digits}%"), Patient.search.like(f"%{_escape(folded)}%"))
         else:
             score = func.word_similarity(folded, Patient.search)

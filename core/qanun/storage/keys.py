@@ -40,7 +40,7 @@ class Keyring:
         if wrapped is None:
             fresh = wrap_key(Key.generate(), under=self._master, context=context)
             row = {"tenant_id": tenant_id, "id": uuid.uuid5(tenant_id, "key-1"), "wrapped": fresh, "number": 1}
-            await session.execute(trusted(insert(TenantKey.__table__).values(row).on_conflict_do_nothing()))
+            await session.execute(trusted(insert(TenantKey).values(row).on_conflict_do_nothing()))
             # Not cached: this transaction may still roll back, and the key with it.
             wrapped = (await session.execute(newest)).scalar_one()
             return unwrap_key(wrapped, under=self._master, context=context)

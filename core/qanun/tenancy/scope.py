@@ -31,7 +31,7 @@ class _ScopedSession(Session):
         super().__init__(*args, **kwargs)
         self.tenant_id = tenant_id
         self.scope_state = ScopeState()
-        self._criteria = (
+        self.criteria = (
             with_loader_criteria(TenantModel, lambda model: model.tenant_id == tenant_id, include_aliases=True)
             if tenant_id
             else None
@@ -53,8 +53,8 @@ def _before_execute(state: ORMExecuteState) -> None:
     if session.tenant_id is None:
         if any(issubclass(mapper.class_, TenantModel) for mapper in state.all_mappers):
             raise TenancyViolation("a clinic's table was asked for outside a tenant scope")
-    else:
-        state.statement = state.statement.options(session._criteria)
+    elif session.criteria is not None:
+        state.statement = state.statement.options(session.criteria)
     state.update_execution_options(**{OPTION: SCOPED})
 
 

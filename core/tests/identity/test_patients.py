@@ -9,7 +9,18 @@ from qanun.identity.patients import likely_duplicates
 
 @pytest.mark.parametrize(
     "typed",
-    ["Haddad", "hadad", "ليلى", "ليلي حداد", "Layla Hadad", "haddad layla", "QN-000001", "٠٦١٢٣٤٥٦", "1991-08-19", "١٩٩١-٠٨-١٩"],
+    [
+        "Haddad",
+        "hadad",
+        "ليلى",
+        "ليلي حداد",
+        "Layla Hadad",
+        "haddad layla",
+        "QN-000001",
+        "٠٦١٢٣٤٥٦",
+        "1991-08-19",
+        "١٩٩١-٠٨-١٩",
+    ],
 )
 async def test_a_patient_is_found_in_either_script_with_typos_numbers_and_birth_date(clinic, other_clinic, typed):
     ours = await clinic.patient(phone="+212 6 06123456")
