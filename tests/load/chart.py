@@ -1,0 +1,140 @@
+"""The chart as a whole page, audit on, over many patients and observations; and what the web process costs at rest.
+
+    python -m tests.load chart [--patients 10000] [--observations 1000000] [--seconds 20]
+"""
+
+import argparse
+import asyncio
+import gzip
+import random
+import re
+import time
+from dataclasses import dataclass
+
+from tests.load import http
+from tests.load.clinic import Clinic, Server, clinic, server
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A figure and what it must not exceed (or, with `at_least`, must reach)."""
+
+    name: str
+    value: float
+    limit: float
+    unit: str
+    at_least: bool = False
+
+    @property
+    def met(self) -> bool:
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.load chart", description="The chart page under load.")
+    parser.add_argument("--patients", type=int, default=10_000)
+    parser.add_argument("--observations", type=int, default=1_000_000)
+    parser.add_argument("--rate", type=float, default=50, help="requests a second, whatever the server does")
+    parser.add_argument("--connections", type=int, default=8, help="busy connections in the second part")
+    parser.add_argument("--seconds", type=float, default=20, help="of each part")
+    parser.add_argument("--path", default="/emr/patients/{patient}", help="the page; {patient} is an id")
+    options = parser.parse_args(arguments)
+    with clinic() as made:
+        began = time.perf_counter()
+        patients = made.patients(options.patients)
+        if options.observations:
+            observations(made, options.observations, len(patients))
+        made.analyse()
+        print(f"{options.patients} patients, {options.observations} observations in {time.perf_counter() - began:.0f} s")
+        with server(made) as running:
+            bars = asyncio.run(_measure(options, made, running, patients))
+    width = max(len(bar.name) for bar in bars)
+    for bar in bars:
+        relation = "≥" if bar.at_least else "≤"
+        verdict = "ok" if bar.met else "MISSED"
+        print(f"{bar.name:{width}}  {bar.value:10.1f} {bar.unit:5} {relation} {bar.limit:g}  {verdict}")
+    return 0 if all(bar.met for bar in bars) else 1
+
+
+def observations(made: Clinic, count: int, patients: int) -> None:
+    """Vital signs, spread over all patients and ten years."""
+    patient = f"(select id from core_patient where tenant_id = '{made.tenant_id}' and mrn = 'L' || lpad((n % {patients})::text, 8, '0'))"
+    del patient
+    raise NotImplementedError("the observation table does not exist yet")
+
+
+async def _measure(options: argparse.Namespace, made: Clinic, running: Server, patients: list[str]) -> list[Bar]:
+    await asyncio.sleep(2)
+    idle = running.total() / 1e6
+    headers = {"Cookie": made.cookie}
+    chosen = random.Random(1).sample(patients, min(len(patients), 4000))
+    paths = [options.path.format(patient=patient) for patient in chosen]
+    first = http.Connection("127.0.0.1", running.port, headers)
+    status, answered, body = await first.get(paths[0])
+    if status != 200:
+        raise RuntimeError(f"{paths[0]} answered {status}: {body[:300]!r}")
+    page = gzip.decompress(body) if answered.get("content-encoding") == "gzip" else body
+    scripts = await _scripts(first, page.decode())
+    first.close()
+    host = "127.0.0.1"
+    await http.busy(host, running.port, paths, headers, connections=4, seconds=3)  # warm
+    before = running.cpu()
+    steady = await http.steady(host, running.port, paths, headers, rate=options.rate, seconds=options.seconds)
+    used = running.cpu() - before
+    busy = await http.busy(
+        host, running.port, paths, headers, connections=options.connections, seconds=options.seconds
+    )
+    print(f"page {len(page) / 1000:.1f} kB, as sent {len(body) / 1000:.1f} kB")
+    for name, answers in ((f"{options.rate:g}/s", steady), (f"{options.connections} connections", busy)):
+        print(
+            f"{name:16} p50 {answers.percentile(0.5):7.1f} ms  p95 {answers.percentile(0.95):7.1f} ms  "
+            f"p99 {answers.percentile(0.99):7.1f} ms  {answers.rate:7.1f}/s  {dict(answers.status)}"
+        )
+    print(
+        f"web: {used / len(steady.seconds) * 1000:.1f} ms CPU a page, idle {idle:.0f} MB, "
+        f"after the load {running.total() / 1e6:.0f} MB (largest process {running.largest() / 1e6:.0f} MB)"
+    )
+    wrong = sum(count for answers in (steady, busy) for code, count in answers.status.items() if code != 200)
+    return [
+        Bar(f"chart p95 at {options.rate:g}/s", steady.percentile(0.95), 30, "ms"),
+        Bar(f"charts/s at {options.connections} connections", busy.rate, 250, "/s", at_least=True),
+        Bar("answers that were not 200", wrong, 0, ""),
+        Bar("web process idle", idle, 300, "MB"),
+        Bar("cold start", running.cold_start, 5, "s"),
+        Bar("scripts of a first visit, gzipped", scripts / 1000, 150, "kB"),
+    ]
+
+
+async def _scripts(connection: http.Connection, page: str) -> int:
+    """Gzipped bytes of every script that the page loads, directly or as a module of a module."""
+    waiting = re.findall(r"<script[^>]+src=[\"']([^\"']+)", page)
+    waiting += re.findall(r"rel=[\"']modulepreload[\"'][^>]+href=[\"']([^\"']+)", page)
+    seen: set[str] = set()
+    total = 0
+    while waiting:
+        path = waiting.pop().replace("&amp;", "&")
+        if path in seen or "//" in path:
+            continue
+        seen.add(path)
+        status, headers, body = await connection.get(path)
+        if status != 200:
+            raise RuntimeError(f"{path} answered {status}")
+        text = gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body
+        total += len(gzip.compress(text, 6))
+        base = path.rsplit("/", 1)[0]
+        for imported in re.findall(rb"""(?:from|import)\s*\(?["'](\.{1,2}/[^"']+|/[^"']+)["']""", text):
+            name = imported.decode()
+            waiting.append(name if name.startswith("/") else _joined(base, name))
+    return total
+
+
+def _joined(base: str, name: str) -> str:
+    parts = base.split("/")
+    for step in name.split("/"):
+        if step == "..":
+            parts.pop()
+        elif step != ".":
+            parts.append(step)
+    return "/".join(parts)
+
+

@@ -1,0 +1,194 @@
+"""A clinic of a given size in a PostgreSQL of its own, and the product's web server in front of it, for measuring."""
+
+import asyncio
+import contextlib
+import http.cookies
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from tests.load import machine
+
+_GIVEN = ("Layla", "Omar", "Nadia", "Youssef", "Salma", "Karim", "Huda", "Samir", "Amina", "Tariq", "Mariam", "Idris")
+_FAMILY = ("Haddad", "Mansour", "Alaoui", "Berrada", "Cherkaoui", "Fassi", "Idrissi", "Lahlou", "Naciri", "Tazi")
+
+
+@dataclass
+class Clinic:
+    """Where it is and how to get in."""
+
+    tenant_id: str
+    superuser_url: str
+    environment: dict[str, str]
+    cookie: str
+    postgres: Any
+
+    def fill(self, table: str, count: int, columns: dict[str, str]) -> None:
+        """`count` rows made by the database: each column an SQL expression over `n` (0 …). Columns that the table has and
+        that are neither given nor have a default must be nullable; a missing one is named."""
+        with psycopg.connect(self.superuser_url, autocommit=True) as connection:
+            known = connection.execute(
+                "select column_name, is_nullable = 'NO' and column_default is null from information_schema.columns "
+                "where table_name = %s",
+                [table],
+            ).fetchall()
+            names = {name for name, _ in known}
+            values = {"tenant_id": f"'{self.tenant_id}'", "id": "uuidv7()"} | columns
+            missing = sorted(name for name, needed in known if needed and name not in values)
+            unknown = sorted(set(columns) - names)
+            if missing or unknown or not known:
+                raise RuntimeError(f"{table}: needs {missing}, has no {unknown}" if known else f"no table {table}")
+            kept = {name: value for name, value in values.items() if name in names}
+            # Foreign keys and policies are the product's business and tested there; here they would only take time.
+            connection.execute("set session_replication_role = replica")
+            connection.execute(
+                sql.SQL("insert into {} ({}) select {} from generate_series(0, {}) n").format(
+                    sql.Identifier(table),
+                    sql.SQL(", ").join(map(sql.Identifier, kept)),
+                    sql.SQL(", ").join(map(sql.SQL, kept.values())),  # type: ignore[arg-type]
+                    sql.Literal(count - 1),
+                )
+            )
+
+    def patients(self, count: int) -> list[str]:
+        """Make `count` patients; their ids."""
+        given, family = (f"(array[{', '.join(map(repr, names))}])" for names in (_GIVEN, _FAMILY))
+        first, last = f"{given}[1 + n % {len(_GIVEN)}]", f"{family}[1 + n / {len(_GIVEN)} % {len(_FAMILY)}]"
+        text = "''"
+        self.fill(
+            "core_patient",
+            count,
+            {
+                "mrn": "'L' || lpad(n::text, 8, '0')",
+                "given": first,
+                "family": last,
+                "given_alt": text,
+                "family_alt": text,
+                "sex": "case n % 2 when 0 then 'female' else 'male' end",
+                "birth_date": "date '1940-01-01' + (n * 7919 % 29000)",
+                "phone": "'+2126' || lpad(n::text, 8, '0')",
+                "email": text,
+                "language": "'en'",
+                "address": text,
+                "search": f"lower({first} || ' ' || {last}) || ' l' || lpad(n::text, 8, '0')",
+            },
+        )
+        with psycopg.connect(self.superuser_url) as connection:
+            rows = connection.execute(
+                "select id::text from core_patient where tenant_id = %s order by mrn", [self.tenant_id]
+            ).fetchall()
+        return [row[0] for row in rows]
+
+    def analyse(self) -> None:
+        """What autovacuum would have done by tomorrow."""
+        with psycopg.connect(self.superuser_url, autocommit=True) as connection:
+            connection.execute("vacuum analyze")
+
+
+@contextlib.contextmanager
+def clinic() -> Iterator[Clinic]:
+    """An empty clinic with one doctor, who is signed in, over a durable PostgreSQL with the product's tables."""
+    from qanun.testing.postgres import ScratchPostgres
+
+    postgres = ScratchPostgres(durable=True).start()
+    with tempfile.TemporaryDirectory(prefix="qanun-load-") as state:
+        try:
+            made = asyncio.run(_make(postgres, Path(state)))
+            made.superuser_url = postgres.url("postgres")
+            yield made
+        finally:
+            postgres.stop()
+
+
+async def _make(postgres: Any, state: Path) -> Clinic:
+    from qanun.app import assemble, web_application
+    from qanun.app.build import gather
+    from qanun.config import Config
+    from qanun.crypto import ensure_master_key
+    from qanun.db.migrations import upgrade
+    from qanun.testing.clinics import make_clinic
+    from qanun.web.security import COOKIES
+
+    upgrade(postgres.owner_url, gather()[1].lineages())
+    ensure_master_key(state / "master.key")
+    configuration = Config(
+        database_url=postgres.application_url,
+        owner_database_url=postgres.owner_url,
+        state_dir=state,
+        master_key_file=state / "master.key",
+        base_url="http://localhost",
+    )
+    assembly = assemble(configuration)
+    try:
+        made = await make_clinic(assembly, web_application(assembly), "razi", "en", "Africa/Casablanca")
+        token = await made.staff_token("doctor")
+        await made.close()
+    finally:
+        await assembly.runtime.live.close()
+        await assembly.runtime.database.close()
+    environment = {
+        "QANUN_DATABASE_URL": postgres.application_url,
+        "QANUN_OWNER_DATABASE_URL": postgres.owner_url,
+        "QANUN_STATE_DIR": str(state),
+        "QANUN_MASTER_KEY_FILE": str(state / "master.key"),
+    }
+    cookie = http.cookies.SimpleCookie({COOKIES["staff"]: token}).output(header="", sep=";").strip()
+    return Clinic(str(made.tenant.id), "", environment, cookie, postgres)
+
+
+@dataclass
+class Server:
+    """The product's web server in processes of its own."""
+
+    port: int
+    pid: int
+    cold_start: float
+
+    def cpu(self) -> float:
+        """Seconds, of all its processes."""
+        return sum(machine.cpu(pid).exact for pid in machine.family(self.pid))
+
+    def largest(self) -> int:
+        """Resident bytes of the largest of its processes: the one that answers."""
+        return max(machine.rss(pid) for pid in machine.family(self.pid))
+
+    def total(self) -> int:
+        return sum(machine.rss(pid) for pid in machine.family(self.pid))
+
+
+@contextlib.contextmanager
+def server(clinic: Clinic) -> Iterator[Server]:
+    """Started with one worker; ready when `/health` answers, which is what `cold_start` (s) measures."""
+    port = machine.free_port()
+    environment = os.environ | clinic.environment | {"QANUN_BASE_URL": f"http://localhost:{port}"}
+    began = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "qanun", "serve", "--port", str(port)], env=environment)
+    try:
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
+                    json.loads(answer.read() or b"null")
+                break
+            except (OSError, ValueError, urllib.error.URLError):
+                if process.poll() is not None or time.perf_counter() - began > 60:
+                    raise RuntimeError("the web server did not start") from None
+                time.sleep(0.02)
+        yield Server(port, process.pid, time.perf_counter() - began)
+    finally:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
