@@ -1,0 +1,300 @@
+"""The control plane's clock: feedback to publishers, reports, key frames, layers, speakers and quality, tick by tick.
+
+Everything here is told or asked through `engine.Engine`; no packet of sound or picture passes through.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from qanun_telemedicine.sfu import rtcp
+from qanun_telemedicine.sfu.engine import Address, Engine, SenderState, StreamState
+from qanun_telemedicine.sfu.quality import RECONNECTING, ActiveSpeaker, Layer, LayerChoice, Leg
+from qanun_telemedicine.sfu.room import Participant, Room, Rooms
+from qanun_telemedicine.sfu.transport import Paths
+
+log = logging.getLogger(__name__)
+
+_TICK_S = 0.05
+_EVERY_KEY_FRAME = 4
+_EVERY_REPORT = 20
+#: A publisher is asked for a key frame of one layer at most this often.
+_KEY_FRAME_NS = 500_000_000
+#: Our own SSRC in feedback; nothing is ever sent under it.
+_FEEDBACK_SSRC = 1
+_AUDIO_SHARE = 50_000
+
+
+@dataclass
+class _State:
+    """What the control plane remembers of one transport."""
+
+    leg: Leg
+    feedback_number: int = 0
+    #: Layer choices by section.
+    choices: dict[str, LayerChoice] = field(default_factory=dict)
+    #: Middle 32 bits of NTP of sender reports sent → when, for round-trip times.
+    sent_reports: dict[int, int] = field(default_factory=dict)
+    rates: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    announced: str = ""
+    announced_at: float = 0.0
+    streams: list[StreamState] = field(default_factory=list)
+
+
+class Control:
+    """Listens to the engine and keeps the streams of all rooms healthy."""
+
+    def __init__(self, engine: Engine, paths: Paths, emit: Callable[[str, Participant, dict[str, object]], None]) -> None:
+        self.engine = engine
+        self.paths = paths
+        self.rooms: Rooms
+        self._emit = emit
+        self._states: dict[str, _State] = {}
+        self._speakers: dict[str, ActiveSpeaker] = {}
+        self._asked: dict[int, int] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._ticks = 0
+
+    def start(self, rooms: Rooms) -> None:
+        self.rooms = rooms
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def state(self, transport: str) -> _State:
+        state = self._states.get(transport)
+        if state is None:
+            state = self._states[transport] = _State(Leg(time.monotonic()))
+        return state
+
+    def forget(self, transport: str) -> None:
+        """The transport has ended."""
+        self._states.pop(transport, None)
+
+    def forget_room(self, room: str) -> None:
+        self._speakers.pop(room, None)
+
+    # -- what the engine reports --------------------------------------------------------------------------------------
+
+    def datagram(self, data: bytes, address: Address) -> None:
+        self.paths.datagram(data, address)
+
+    def moved(self, transport: str, address: Address) -> None:
+        participant = self.rooms.by_transport.get(transport)
+        if participant is not None:
+            participant.transport.path.moved(address)
+
+    def first_packet(self, track: str) -> None:
+        participant = self.rooms.by_track.get(track)
+        if participant is not None:
+            spec = next((one for one in participant.tracks.values() if one.id == track), None)
+            if spec is not None:
+                self._emit("participant.media", participant, {"track": track, "kind": spec.kind, "source": spec.source})
+
+    def rtcp_received(self, transport: str, data: bytes, arrival_ns: int) -> None:
+        participant = self.rooms.by_transport.get(transport)
+        if participant is None:
+            return
+        state = self.state(transport)
+        state.leg.heard = time.monotonic()
+        for packet in rtcp.parse(data):
+            match packet:
+                case rtcp.SenderReport():
+                    self._sender_report(participant, packet, arrival_ns)
+                case rtcp.Nack():
+                    self.engine.retransmit(transport, packet.media_ssrc, packet.sequences[:200])
+                case rtcp.KeyFrameRequest():
+                    self._pass_on(transport, packet.media_ssrc)
+                case rtcp.Remb():
+                    state.leg.estimated(packet.bitrate, time.monotonic())
+                case rtcp.Report():
+                    self._report(participant, state, packet, arrival_ns)
+
+    def _sender_report(self, participant: Participant, report: rtcp.SenderReport, arrival_ns: int) -> None:
+        for track in participant.tracks.values():
+            for transport, translated, cname in self.engine.translate(report, track.id):
+                self.engine.send_rtcp(transport, rtcp.sender_report(translated, cname))
+                sent = self.state(transport).sent_reports
+                sent[translated.ntp >> 16 & 0xFFFFFFFF] = arrival_ns
+                while len(sent) > 64:
+                    del sent[next(iter(sent))]
+
+    def _report(self, participant: Participant, state: _State, report: rtcp.Report, arrival_ns: int) -> None:
+        sent = state.sent_reports.get(report.last_sr)
+        rtt = None
+        if sent is not None:
+            rtt = max(0.0, (arrival_ns - sent) / 1e6 - report.delay * 1000 / 65536)
+        video = any(
+            slot.kind == "video" and participant.agreed[slot.mid].ssrc == report.ssrc
+            for slot in participant.slots.values()
+        )
+        jitter = report.jitter / (90 if video else 48)
+        state.leg.report(report.fraction_lost / 256, jitter, rtt)
+
+    def _pass_on(self, transport: str, ssrc: int) -> None:
+        """A subscriber's request for a key frame becomes one to the publisher."""
+        for sender in self.engine.senders(transport):
+            if sender.ssrc == ssrc and sender.track:
+                self.key_frame_needed(sender.track, sender.rid)
+
+    def key_frame_needed(self, track: str, rid: str) -> None:
+        """Ask the publisher, unless asked a moment ago. An empty rid means every layer that arrives."""
+        participant = self.rooms.by_track.get(track)
+        if participant is None or not participant.connected:
+            return
+        now = time.monotonic_ns()
+        if len(self._asked) > 10_000:
+            self._asked.clear()
+        for stream in self.engine.streams_of(track):
+            if stream.retransmission or (rid and stream.rid != rid) or now - stream.last_ns > 3_000_000_000:
+                continue
+            if now - self._asked.get(stream.ssrc, 0) < _KEY_FRAME_NS:
+                continue
+            self._asked[stream.ssrc] = now
+            self.engine.send_rtcp(participant.transport.name, rtcp.picture_loss(_FEEDBACK_SSRC, stream.ssrc))
+
+    # -- the clock ----------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self._ticks += 1
+            for room in list(self.rooms):
+                try:
+                    self._tick(room)
+                except Exception:
+                    log.exception("control of room %s failed", room.id)
+
+    def _tick(self, room: Room) -> None:
+        now_ns = time.monotonic_ns()
+        for participant in list(room.participants.values()):
+            if not participant.connected:
+                continue
+            name = participant.transport.name
+            state = self.state(name)
+            arrivals = self.engine.take_arrivals(name)
+            if arrivals:
+                packets, state.feedback_number = rtcp.transport_feedback(
+                    _FEEDBACK_SSRC, self._any_ssrc(state), state.feedback_number, arrivals
+                )
+                for packet in packets:
+                    self.engine.send_rtcp(name, packet)
+            for ssrc, sequences in self.engine.missing(name, now_ns):
+                self.engine.send_rtcp(name, rtcp.nack(_FEEDBACK_SSRC, ssrc, sequences))
+            if (self._ticks + participant.session) % _EVERY_REPORT == 0:
+                self._second(participant, state, now_ns)
+        if self._ticks % _EVERY_KEY_FRAME == 0:
+            for track, rid in self.engine.waiting([one.transport.name for one in room.participants.values()]):
+                self.key_frame_needed(track, rid)
+            self._listen(room)
+
+    @staticmethod
+    def _any_ssrc(state: _State) -> int:
+        return state.streams[0].ssrc if state.streams else 0
+
+    def _listen(self, room: Room) -> None:
+        levels = [
+            (one.id, self.engine.level(track.id))
+            for one in room.participants.values()
+            for track in one.tracks.values()
+            if track.kind == "audio"
+        ]
+        speaker = self._speakers.setdefault(room.id, ActiveSpeaker())
+        if speaker.hear(levels, time.monotonic()) and speaker.current in room.participants:
+            self._emit("participant.speaker", room.participants[speaker.current], {})
+
+    def _second(self, participant: Participant, state: _State, now_ns: int) -> None:
+        name, now = participant.transport.name, now_ns / 1e9
+        state.streams = self.engine.streams(name)
+        self._heard(name, state, now)
+        primary = [stream for stream in state.streams if not stream.retransmission]
+        if primary:
+            lost = [stream.report.fraction_lost for stream in primary if now_ns - stream.last_ns < 2_000_000_000]
+            state.leg.loss_up = max(lost, default=0) / 256
+            for at in range(0, len(state.streams), 31):
+                reports = [stream.report for stream in state.streams[at : at + 31]]
+                self.engine.send_rtcp(name, rtcp.receiver_report(_FEEDBACK_SSRC, reports))
+        for stream in state.streams:
+            _, at, octets = state.rates.get(stream.ssrc, (0, now_ns, stream.octets))
+            elapsed = max(1, now_ns - at)
+            rate = (stream.octets - octets) * 8_000_000_000 // elapsed if at != now_ns else 0
+            state.rates[stream.ssrc] = (rate, now_ns, stream.octets)
+        video = [slot for slot in participant.slots.values() if slot.kind == "video" and slot.track is not None]
+        quality = state.leg.decide(now, has_video=bool(video))
+        if state.leg.paused != participant.video_paused:
+            self.rooms.pause_video(participant, state.leg.paused)
+        self._layers(participant, state, now)
+        self._cap(participant, state, now)
+        if quality != state.announced or now - state.announced_at > 10:
+            state.announced, state.announced_at = quality, now
+            self._emit("participant.quality", participant, self.quality(participant))
+
+    def _heard(self, name: str, state: _State, now: float) -> None:
+        received = self.engine.counters(name).received
+        if received != state.leg.received:
+            state.leg.received = received
+            state.leg.heard = now
+
+    def quality(self, participant: Participant) -> dict[str, object]:
+        """The figures of one leg, as events and statistics show them."""
+        leg = self.state(participant.transport.name).leg
+        return {
+            "state": leg.state,
+            "loss_up": round(leg.loss_up, 4),
+            "loss_down": round(leg.loss_down, 4),
+            "rtt_ms": round(leg.rtt_ms, 1),
+            "jitter_ms": round(leg.jitter_ms, 1),
+            "budget": leg.budget(time.monotonic()),
+        }
+
+    def _layers(self, participant: Participant, state: _State, now: float) -> None:
+        """Choose a simulcast layer for every picture that this participant receives."""
+        video = [slot for slot in participant.slots.values() if slot.kind == "video" and slot.track is not None]
+        share = (state.leg.budget(now) - _AUDIO_SHARE) // max(1, len(video))
+        for slot in video:
+            assert slot.track is not None
+            if len(slot.track.rids) < 2:
+                continue
+            layers = self._arriving(slot.track.id, now)
+            rid = state.choices.setdefault(slot.mid, LayerChoice()).choose(layers, share)
+            if rid is not None:
+                self.engine.select(participant.transport.name, slot.mid, rid)
+
+    def _arriving(self, track: str, now: float) -> list[Layer]:
+        publisher = self.rooms.by_track.get(track)
+        if publisher is None:
+            return []
+        rates = self.state(publisher.transport.name).rates
+        return [
+            Layer(stream.rid, stream.width, rates.get(stream.ssrc, (0, 0, 0))[0])
+            for stream in self.engine.streams_of(track)
+            if not stream.retransmission and now - stream.last_ns / 1e9 < 1.5
+        ]
+
+    def _cap(self, participant: Participant, state: _State, now: float) -> None:
+        """A picture without layers must fit the weakest subscriber that still gets one: say so to its sender."""
+        ssrcs: list[int] = []
+        caps: list[int] = []
+        for track in participant.tracks.values():
+            if track.kind != "video" or len(track.rids) > 1:
+                continue
+            ssrcs += [one.ssrc for one in state.streams if one.track == track.id and not one.retransmission]
+            for other in participant.room.participants.values():
+                videos = [slot for slot in other.slots.values() if slot.kind == "video" and slot.track is not None]
+                if other.video_paused or not other.connected or all(slot.track is not track for slot in videos):
+                    continue
+                leg = self.state(other.transport.name).leg
+                if leg.state != RECONNECTING:
+                    caps.append((leg.budget(now) - _AUDIO_SHARE) // len(videos))
+        if ssrcs and caps:
+            self.engine.send_rtcp(
+                participant.transport.name, rtcp.remb(_FEEDBACK_SSRC, max(60_000, min(caps)) + _AUDIO_SHARE, ssrcs)
+            )
+
+    def sender_states(self, participant: Participant) -> list[SenderState]:
+        return self.engine.senders(participant.transport.name)

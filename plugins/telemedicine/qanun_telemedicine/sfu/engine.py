@@ -1,0 +1,188 @@
+"""The data plane's interface: what the control plane asks of an engine, and what it hears from it.
+
+An engine owns the UDP socket. It decrypts, rewrites, encrypts and sends; it decides nothing. The Python engine is the
+executable specification; another one can stand in its place as long as it keeps to this page.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from qanun_telemedicine.sfu.rtcp import Report, SenderReport
+from qanun_telemedicine.sfu.tap import Tap
+
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class SrtpKeys:
+    """pylibsrtp sessions of one transport. RTP and RTCP never share one: they may live on different threads."""
+
+    rtp_in: Any
+    rtp_out: Any
+    rtcp_in: Any
+    rtcp_out: Any
+
+
+@dataclass(frozen=True)
+class TrackSpec:
+    """A published track: how its packets are told apart and what is in them."""
+
+    id: str
+    participant: str
+    kind: str
+    codec: str
+    clock_rate: int
+    payload_type: int
+    rtx_payload_type: int | None = None
+    mid: str = ""
+    #: What the publisher calls it: "microphone", "camera", "screen".
+    source: str = ""
+    #: Header extension ids the publisher uses, by URI.
+    extensions: Mapping[str, int] = field(default_factory=dict)
+    #: Simulcast layers as offered; empty without simulcast.
+    rids: tuple[str, ...] = ()
+    #: SSRCs known from the description: ssrc → (rid or "", whether it carries retransmissions).
+    ssrcs: Mapping[int, tuple[str, bool]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SenderSpec:
+    """A section of a subscriber's description that tracks can be sent in, one at a time."""
+
+    id: str
+    kind: str
+    codec: str
+    clock_rate: int
+    payload_type: int
+    ssrc: int
+    rtx_payload_type: int | None = None
+    rtx_ssrc: int = 0
+    extensions: Mapping[str, int] = field(default_factory=dict)
+    cname: str = ""
+
+
+@dataclass(slots=True)
+class StreamState:
+    """One received SSRC, as the control plane sees it. Times are monotonic nanoseconds."""
+
+    ssrc: int
+    track: str
+    rid: str
+    retransmission: bool
+    packets: int
+    octets: int
+    width: int
+    last_ns: int
+    report: Report
+
+
+@dataclass(slots=True)
+class SenderState:
+    """What went out in one section of a subscriber."""
+
+    id: str
+    ssrc: int
+    track: str
+    rid: str
+    packets: int
+    octets: int
+    retransmitted: int
+    last_ns: int
+
+
+@dataclass(slots=True)
+class Counters:
+    """Of one transport, since it was added."""
+
+    received: int = 0
+    received_octets: int = 0
+    sent: int = 0
+    sent_octets: int = 0
+    #: Failed authentication, replays, malformed packets.
+    rejected: int = 0
+    #: Packets of no known track.
+    unrouted: int = 0
+    #: Exceptions while forwarding to this subscriber; the publisher never notices.
+    failures: int = 0
+
+
+class EngineListener(Protocol):
+    """What an engine reports, on the event loop."""
+
+    def datagram(self, data: bytes, address: Address) -> None:
+        """STUN and DTLS, and nothing else."""
+
+    def rtcp_received(self, transport: str, data: bytes, arrival_ns: int) -> None:
+        """A decrypted compound packet."""
+
+    def first_packet(self, track: str) -> None: ...
+
+    def key_frame_needed(self, track: str, rid: str) -> None: ...
+
+    def moved(self, transport: str, address: Address) -> None:
+        """Authentic media now comes from there, and is sent there."""
+
+
+class Engine(Protocol):
+    """The data plane of one worker."""
+
+    address: Address
+
+    def start(self, listener: EngineListener) -> None: ...
+    def close(self) -> None: ...
+
+    def send_datagram(self, data: bytes, address: Address) -> None: ...
+    def send_rtcp(self, transport: str, data: bytes) -> None: ...
+
+    def add_transport(self, transport: str, keys: SrtpKeys) -> None: ...
+    def bind(self, transport: str, address: Address) -> None:
+        """Packets from this address belong to the transport; one that is not added yet is remembered."""
+
+    def send_to(self, transport: str, address: Address) -> None: ...
+    def remove_transport(self, transport: str) -> None: ...
+
+    def publish(self, transport: str, track: TrackSpec) -> None: ...
+    def unpublish(self, track: str) -> None: ...
+
+    def add_sender(self, transport: str, sender: SenderSpec) -> None: ...
+    def remove_sender(self, transport: str, sender: str) -> None: ...
+    def route(self, transport: str, sender: str, track: str | None, *, paused: bool = False) -> None:
+        """Send this track in that section from now on; video begins with the next key frame."""
+
+    def select(self, transport: str, sender: str, rid: str) -> None:
+        """Switch to this simulcast layer at its next key frame."""
+
+    def retransmit(self, transport: str, ssrc: int, sequences: Sequence[int]) -> int: ...
+    def translate(self, report: SenderReport, track: str) -> list[tuple[str, SenderReport, str]]:
+        """A publisher's report as each subscriber must get it: (transport, report, cname)."""
+
+    def add_tap(self, track: str, tap: Tap) -> None: ...
+    def remove_tap(self, track: str, tap: Tap) -> None: ...
+
+    def take_arrivals(self, transport: str) -> list[tuple[int, int]]:
+        """(transport-wide sequence, arrival ns) since the last call."""
+        ...
+
+    def streams(self, transport: str) -> list[StreamState]:
+        """Also advances the interval of the reports, like sending a receiver report does."""
+        ...
+
+    def streams_of(self, track: str) -> list[StreamState]:
+        """The SSRCs of one track, without touching the interval of their reports."""
+        ...
+
+    def waiting(self, transports: Sequence[str]) -> list[tuple[str, str]]:
+        """(track, rid) that some section of these transports cannot show before a key frame comes."""
+        ...
+
+    def missing(self, transport: str, now_ns: int) -> list[tuple[int, list[int]]]:
+        """(ssrc, sequences) that should be asked for now."""
+        ...
+
+    def senders(self, transport: str) -> list[SenderState]: ...
+    def level(self, track: str) -> int:
+        """Loudness 0 (silence) to 127 of a track over the last packets, from the level extension."""
+        ...
+
+    def counters(self, transport: str) -> Counters: ...

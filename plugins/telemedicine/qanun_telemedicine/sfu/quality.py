@@ -1,0 +1,162 @@
+"""How good each participant's connection is, what it can carry, and what follows: layers, audio only, a word to the page.
+
+Pure arithmetic over reports, with the time given from outside, so that tests can run a bad afternoon in a moment.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+GOOD, WEAK, AUDIO_ONLY, RECONNECTING = "good", "weak", "audio-only", "reconnecting"
+
+#: Below this there is no picture worth having, and the sound needs what there is.
+AUDIO_ONLY_BELOW = 100_000
+_START = 1_500_000
+_MOST = 8_000_000
+_REMB_FRESH_S = 6.0
+#: A call's first seconds say nothing: estimators start low.
+_GRACE_S = 6.0
+_SILENT_S = 3.5
+_GOOD_REPORTS = 3
+
+
+@dataclass(frozen=True)
+class Layer:
+    rid: str
+    width: int
+    bitrate: int
+
+
+class Leg:
+    """One participant's connection."""
+
+    def __init__(self, now: float) -> None:
+        self.since = now
+        self.heard = now
+        self.rtt_ms = 0.0
+        self.jitter_ms = 0.0
+        #: Shares lost of the last interval, towards the participant and from them.
+        self.loss_down = 0.0
+        self.loss_up = 0.0
+        self.paused = False
+        self.state = GOOD
+        self._rate = float(_START)
+        self._remb: tuple[int, float] | None = None
+        self._good_reports = 0
+        self._resume_at = 0.0
+        self._resume_wait = 8.0
+        self._resumed = -1e9
+        self._weak_reports = 0
+        #: Packets received when last looked: more mean that the participant is there.
+        self.received = 0
+
+    def report(self, fraction_lost: float, jitter_ms: float, rtt_ms: float | None) -> None:
+        """What the participant says about what arrives at them."""
+        self.loss_down = fraction_lost
+        self.jitter_ms = jitter_ms
+        if rtt_ms is not None:
+            self.rtt_ms = rtt_ms if not self.rtt_ms else self.rtt_ms * 0.7 + rtt_ms * 0.3
+        if fraction_lost > 0.1:
+            self._rate = max(30_000.0, self._rate * (1 - 0.5 * fraction_lost))
+            self._good_reports = 0
+        elif fraction_lost < 0.02:
+            self._rate = min(float(_MOST), self._rate * 1.06 + 5_000)
+            self._good_reports += 1
+        else:
+            self._good_reports = 0
+
+    def estimated(self, bitrate: int, now: float) -> None:
+        """REMB from the participant."""
+        self._remb = (bitrate, now)
+
+    def budget(self, now: float) -> int:
+        """Bits per second that the way to the participant carries, as far as known."""
+        rate = self._rate
+        if self._remb is not None and now - self._remb[1] < _REMB_FRESH_S:
+            rate = min(rate, self._remb[0])
+        return int(rate)
+
+    def decide(self, now: float, *, has_video: bool) -> str:
+        """Once a second: pause or resume video, and the state that the page shows."""
+        budget = self.budget(now)
+        if now - self.heard > _SILENT_S:
+            self.state = RECONNECTING
+            return self.state
+        if not self.paused:
+            if has_video and budget < AUDIO_ONLY_BELOW and now - max(self.since, self._resumed) > _GRACE_S:
+                self.paused = True
+                self._good_reports = 0
+                self._resume_at = now + self._resume_wait
+                # Each failed attempt to show the picture again makes the next one wait longer.
+                self._resume_wait = min(60.0, self._resume_wait * 2)
+        elif self._good_reports >= _GOOD_REPORTS and now >= self._resume_at:
+            self.paused = False
+            self._resumed = now
+            self._rate = max(self._rate, 1.5 * AUDIO_ONLY_BELOW)
+            self._remb = None
+        if not self.paused and now - self._resumed > 60:
+            self._resume_wait = 8.0
+        bad = self.loss_down > 0.06 or self.loss_up > 0.06 or self.rtt_ms > 450
+        self._weak_reports = min(6, self._weak_reports + 1) if bad else max(0, self._weak_reports - 1)
+        if self.paused:
+            self.state = AUDIO_ONLY
+        elif self._weak_reports >= 2 or (self.state == WEAK and self._weak_reports > 0):
+            self.state = WEAK
+        else:
+            self.state = GOOD
+        return self.state
+
+
+class LayerChoice:
+    """Which simulcast layer one subscriber gets of one track: down at once, up after three good decisions."""
+
+    def __init__(self) -> None:
+        self.rid: str | None = None
+        self._up = 0
+
+    def choose(self, layers: Sequence[Layer], budget: int) -> str | None:
+        ordered = sorted(layers, key=lambda layer: (layer.width, layer.bitrate))
+        if not ordered:
+            return None
+        best = 0
+        for index, layer in enumerate(ordered):
+            if layer.bitrate <= budget:
+                best = index
+        current = next((index for index, layer in enumerate(ordered) if layer.rid == self.rid), None)
+        if current is None or best < current:
+            self._up = 0
+            self.rid = ordered[best].rid
+        elif best > current:
+            self._up += 1
+            if self._up >= _GOOD_REPORTS:
+                self._up = 0
+                self.rid = ordered[current + 1].rid
+        else:
+            self._up = 0
+        return self.rid
+
+
+class ActiveSpeaker:
+    """Who speaks, from loudness; changes only after a moment, so that a cough does not move the pictures."""
+
+    _LOUD = 60
+    _HOLD_S = 0.8
+
+    def __init__(self) -> None:
+        self.current: str | None = None
+        self._candidate: str | None = None
+        self._since = 0.0
+
+    def hear(self, levels: Sequence[tuple[str, int]], now: float) -> bool:
+        """Take the levels of all; True when somebody else speaks now."""
+        loudest = max(levels, key=lambda item: item[1], default=None)
+        who = loudest[0] if loudest is not None and loudest[1] >= self._LOUD else None
+        if who is None or who == self.current:
+            self._candidate = None
+            return False
+        if who != self._candidate:
+            self._candidate, self._since = who, now
+            return False
+        if now - self._since < self._HOLD_S:
+            return False
+        self.current, self._candidate = who, None
+        return True

@@ -1,0 +1,372 @@
+"""ICE and DTLS of one participant, on the worker's one UDP socket. The only place that touches private names of aioice and aiortc.
+
+`Paths` tells STUN and DTLS datagrams apart; an address counts as a participant's once a STUN request with the right
+password came from it. Candidates that a client names are never contacted: clients reach us, and we answer where they
+come from, so nobody can make this process knock at addresses of the clinic's network. An ICE restart puts a new
+connection beside the old one under the living DTLS session and drops the old one when the new path stands.
+
+aiortc wants an `RTCIceTransport` under its DTLS transport but uses three of its names only: `_recv`, `_send`, `role`.
+`IcePath` has these, which makes restarts possible. Everything borrowed is listed in `PRIVATE` and checked by a test.
+"""
+
+import asyncio
+import logging
+import secrets
+import struct
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
+
+import aioice
+import pylibsrtp
+from aioice import stun
+from aioice.candidate import Candidate, candidate_foundation, candidate_priority
+from aioice.ice import CandidatePair, StunProtocol
+from aiortc import RTCCertificate, RTCDtlsFingerprint, RTCDtlsParameters, RTCDtlsTransport
+
+from qanun_telemedicine.sfu.engine import Address, Engine, SrtpKeys
+
+log = logging.getLogger(__name__)
+
+#: Private names in use: what would break first when a library changes.
+PRIVATE = {
+    "aioice.Connection": (
+        "_protocols",
+        "_local_candidates",
+        "_local_candidates_start",
+        "_local_candidates_end",
+        "_nominated",
+        "check_complete",
+        "request_received",
+    ),
+    "aiortc.RTCDtlsTransport": ("_set_role", "_setup_srtp", "_set_state", "_ssl", "_srtp_profiles", "_recv_next"),
+    "pylibsrtp.Session": ("_srtp",),
+}
+
+#: How long a client may take until it is connected for the first time.
+_CONNECT_S = 30.0
+
+
+class TransportListener(Protocol):
+    def transport_connected(self, name: str) -> None: ...
+    def transport_closed(self, name: str, reason: str) -> None: ...
+
+
+class _Socket(asyncio.DatagramTransport):
+    """What aioice believes to be its own socket."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self._engine = engine
+        self.protocol: StunProtocol | None = None
+
+    def sendto(self, data: Any, addr: Any = None) -> None:
+        self._engine.send_datagram(bytes(data), (addr[0], addr[1]))
+
+    def close(self) -> None:
+        if self.protocol is not None:
+            self.protocol.connection_lost(None)
+
+    def is_closing(self) -> bool:
+        return False
+
+
+class IceConnection(aioice.Connection):
+    """An aioice connection on the shared socket: controlled, without gathering."""
+
+    def __init__(self, path: "IcePath", host: str, port: int) -> None:
+        super().__init__(
+            ice_controlling=False,
+            local_username=secrets.token_hex(8),
+            local_password=secrets.token_hex(16),
+        )
+        self._path = path
+        socket = _Socket(path.engine)
+        self.stun = socket.protocol = StunProtocol(self)
+        self.stun.connection_made(socket)
+        self.stun.local_candidate = Candidate(
+            foundation=candidate_foundation("host", "udp", host),
+            component=1,
+            transport="udp",
+            priority=candidate_priority(1, "host"),
+            host=host,
+            port=port,
+            type="host",
+        )
+        self._protocols.append(self.stun)
+        self._local_candidates = [self.stun.local_candidate]
+        self._local_candidates_start = self._local_candidates_end = True
+
+    def check_complete(self, pair: CandidatePair) -> None:
+        super().check_complete(pair)
+        chosen = self._nominated.get(1)
+        if chosen is not None:
+            self._path.chosen(self, chosen.remote_addr)
+
+    async def close(self) -> None:
+        await super().close()
+        self._path.closed(self)
+
+
+class IcePath:
+    """The way to one participant, through however many ICE restarts: what DTLS takes for its ICE transport."""
+
+    role = "controlled"
+
+    def __init__(self, name: str, engine: Engine, paths: "Paths") -> None:
+        self.name = name
+        self.engine = engine
+        self._paths = paths
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=256)
+        self.connections: list[IceConnection] = []
+        self.address: Address | None = None
+        self._chosen: Address | None = None
+        self._ended = False
+
+    def open(self) -> IceConnection:
+        """One more connection, answering under new credentials from now on."""
+        connection = IceConnection(self, self._paths.hosts[0], self.engine.address[1])
+        self.connections.append(connection)
+        self._paths.by_username[connection.local_username] = connection
+        return connection
+
+    def retire(self, connection: IceConnection) -> Coroutine[Any, Any, None]:
+        """Forget a connection that another one replaces."""
+        self._forget(connection)
+        return connection.close()
+
+    def _forget(self, connection: IceConnection) -> None:
+        self._paths.by_username.pop(connection.local_username, None)
+        if connection in self.connections:
+            self.connections.remove(connection)
+
+    def authenticated(self, address: Address) -> None:
+        """A STUN request with our password came from there."""
+        self._paths.by_address[address] = self
+        self.engine.bind(self.name, address)
+        if self.address is None:
+            self.address = address
+
+    def chosen(self, connection: IceConnection, address: Address) -> None:
+        if connection in self.connections and address != self._chosen:
+            self._chosen = self.address = address
+            self.engine.send_to(self.name, address)
+
+    def moved(self, address: Address) -> None:
+        """Authentic media comes from there now."""
+        self.address = address
+
+    def received(self, data: bytes) -> None:
+        if not self._queue.full():
+            self._queue.put_nowait(data)
+
+    def closed(self, connection: IceConnection) -> None:
+        """aioice gave up: nobody confirmed for half a minute that they still want our packets."""
+        was_ours = connection in self.connections
+        self._forget(connection)
+        if was_ours and not self.connections:
+            self.end()
+
+    def end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            while self._queue.full():
+                self._queue.get_nowait()
+            self._queue.put_nowait(None)
+            self._paths.forget(self)
+
+    # -- what RTCDtlsTransport calls ----------------------------------------------------------------------------------
+
+    async def _recv(self) -> bytes:
+        data = await self._queue.get()
+        if data is None:
+            raise ConnectionError("the path to the participant is gone")
+        return data
+
+    async def _send(self, data: bytes) -> None:
+        if self.address is None:
+            raise ConnectionError("no path to the participant yet")
+        self.engine.send_datagram(data, self.address)
+
+
+class Paths:
+    """Finds whose a STUN or DTLS datagram is."""
+
+    def __init__(self, hosts: Sequence[str]) -> None:
+        #: The addresses that clients are told.
+        self.hosts = tuple(hosts)
+        self.by_username: dict[str, IceConnection] = {}
+        self.by_address: dict[Address, IcePath] = {}
+
+    def datagram(self, data: bytes, address: Address) -> None:
+        """One datagram that is not SRTP. Whatever is not from a participant is dropped without an answer."""
+        first = data[0]
+        if first < 4:
+            self._stun(data, address)
+        elif 19 < first < 64:
+            path = self.by_address.get(address)
+            if path is not None:
+                path.received(data)
+
+    def _stun(self, data: bytes, address: Address) -> None:
+        try:
+            message = stun.parse_message(data)
+        except (ValueError, LookupError, OverflowError, struct.error):  # whatever slicing and decoding raise
+            return
+        if message.message_class == stun.Class.REQUEST:
+            username = str(message.attributes.get("USERNAME", ""))
+            connection = self.by_username.get(username.partition(":")[0])
+            if connection is None or "PRIORITY" not in message.attributes:
+                return
+            if "MESSAGE-INTEGRITY" not in message.attributes:
+                return
+            if not message.check_message_integrity(connection.local_password.encode()):
+                return
+            connection._path.authenticated(address)
+            connection.stun.datagram_received(data, address)
+        else:
+            path = self.by_address.get(address)
+            for connection in list(path.connections) if path is not None else ():
+                connection.stun.datagram_received(data, address)
+
+    def forget(self, path: IcePath) -> None:
+        for address in [address for address, known in self.by_address.items() if known is path]:
+            del self.by_address[address]
+
+
+class _Dtls(RTCDtlsTransport):
+    """aiortc's DTLS; keying material goes to the engine instead of into its own packet path."""
+
+    keys: SrtpKeys | None = None
+
+    def _setup_srtp(self) -> None:
+        assert self._ssl is not None
+        name = self._ssl.get_selected_srtp_profile()
+        profile = next((one for one in self._srtp_profiles if one.openssl_profile == name), None)
+        if profile is None:
+            self._set_state(_state("FAILED"))
+            return
+        material = self._ssl.export_keying_material(
+            b"EXTRACTOR-dtls_srtp", 2 * (profile.key_length + profile.salt_length)
+        )
+
+        def session(index: int, direction: int) -> pylibsrtp.Session:
+            policy = pylibsrtp.Policy(
+                key=profile.get_key_and_salt(material, index),
+                ssrc_type=direction,
+                srtp_profile=profile.libsrtp_profile,
+            )
+            policy.window_size = 1024
+            return pylibsrtp.Session(policy)
+
+        # We are the DTLS server: the client writes with the first key, we with the second.
+        inbound, outbound = pylibsrtp.Policy.SSRC_ANY_INBOUND, pylibsrtp.Policy.SSRC_ANY_OUTBOUND
+        self.keys = SrtpKeys(session(0, inbound), session(1, outbound), session(0, inbound), session(1, outbound))
+        self.profile = str(name.decode())
+
+
+def _state(name: str) -> Any:
+    from aiortc.rtcdtlstransport import State
+
+    return State[name]
+
+
+class PeerTransport:
+    """The encrypted connection to one participant."""
+
+    def __init__(
+        self, name: str, engine: Engine, paths: Paths, certificate: RTCCertificate, listener: TransportListener
+    ) -> None:
+        self.name = name
+        self._engine = engine
+        self._listener = listener
+        self.path = IcePath(name, engine, paths)
+        self._connection = self.path.open()
+        self._dtls = _Dtls(self.path, [certificate])  # type: ignore[arg-type]
+        self._dtls._set_role("server")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.connected = False
+        self._stopped = False
+
+    @property
+    def credentials(self) -> tuple[str, str]:
+        """ICE user name and password that the newest description must show."""
+        newest = self.path.connections[-1] if self.path.connections else self._connection
+        return newest.local_username, newest.local_password
+
+    def start(self, username: str, password: str, fingerprints: Sequence[tuple[str, str]]) -> None:
+        """Begin to listen to this client; returns at once."""
+        self._connection.remote_username, self._connection.remote_password = username, password
+        parameters = RTCDtlsParameters([RTCDtlsFingerprint(name, value) for name, value in fingerprints], "client")
+        self._spawn(self._run(parameters))
+
+    def restart(self, username: str, password: str) -> None:
+        """An ICE restart: a new connection beside the living one, which stays in use until the new one stands."""
+        for waiting in self.path.connections[1:]:
+            self._spawn(self.path.retire(waiting))
+        connection = self.path.open()
+        connection.remote_username, connection.remote_password = username, password
+        self._spawn(self._replace(connection))
+
+    async def _replace(self, connection: IceConnection) -> None:
+        try:
+            await asyncio.wait_for(connection.connect(), _CONNECT_S)
+        except (ConnectionError, TimeoutError):
+            if connection in self.path.connections:
+                await self.path.retire(connection)
+            return
+        for other in [one for one in self.path.connections if one is not connection]:
+            await self.path.retire(other)
+
+    async def _run(self, parameters: RTCDtlsParameters) -> None:
+        reason = "failed"
+        try:
+            ice = self._connection
+
+            async def connect() -> None:
+                try:
+                    await ice.connect()
+                except ConnectionError:
+                    self.path.end()
+
+            async with asyncio.timeout(_CONNECT_S):
+                # Not one after the other: the client's first DTLS flight comes with its first authenticated check.
+                await asyncio.gather(connect(), self._dtls.start(parameters))
+            if self._dtls.state == "connected" and self._dtls.keys is not None:
+                self._engine.add_transport(self.name, self._dtls.keys)
+                if self.path.address is not None:
+                    self._engine.send_to(self.name, self.path.address)
+                self.connected = True
+                ended = asyncio.Event()
+                self._dtls.on("statechange", lambda: self._dtls.state in ("closed", "failed") and ended.set())
+                self._listener.transport_connected(self.name)
+                if self._dtls.state == "connected":
+                    await ended.wait()
+                reason = "lost" if self.path._ended else "left"
+        except TimeoutError:
+            reason = "timeout"
+        except Exception:
+            log.exception("transport %s failed", self.name)
+        finally:
+            if not self._stopped:
+                self.connected = False
+                self._listener.transport_closed(self.name, reason)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self) -> None:
+        """Say goodbye and forget everything; the listener is not told."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self.connected = False
+        self._engine.remove_transport(self.name)
+        await self._dtls.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for connection in list(self.path.connections):
+            await self.path.retire(connection)
+        self.path.end()

@@ -1,0 +1,314 @@
+"""The media worker: a process that serves rooms over one UDP port and takes orders over one Unix socket.
+
+    python -m qanun_telemedicine.sfu.worker --socket PATH --listen IP:PORT --advertise IP[,IP]
+
+It keeps calls running when its clients go away, closes rooms that stay empty, and ends with the process that started it.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import ctypes
+import logging
+import os
+import secrets
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+
+from qanun_telemedicine.sfu import protocol as p
+from qanun_telemedicine.sfu.control import Control
+from qanun_telemedicine.sfu.engine import Address, Engine
+from qanun_telemedicine.sfu.engine_python import PythonEngine
+from qanun_telemedicine.sfu.recordings import Recordings
+from qanun_telemedicine.sfu.room import Participant, Refused, Rooms
+from qanun_telemedicine.sfu.sdp import SdpError
+from qanun_telemedicine.sfu.transport import Paths
+
+log = logging.getLogger(__name__)
+
+#: A room that nobody is in is closed after this long.
+_EMPTY_S = 600.0
+_ALLOWED_TAPS = ("qanun_telemedicine.recording",)
+_PR_SET_PDEATHSIG = 1
+
+
+class MediaWorker:
+    """Everything of one worker process; `serve` runs it."""
+
+    def __init__(self, engine: Engine, hosts: Sequence[str], allowed_taps: Sequence[str] = _ALLOWED_TAPS) -> None:
+        self.engine = engine
+        self.paths = Paths(hosts)
+        self.boot = secrets.token_hex(8)
+        self.control = Control(engine, self.paths, self._emit)
+        self.rooms = Rooms(engine, self.paths, self, self._told)
+        self.recordings = Recordings(engine, self.rooms, allowed_taps, self._recording_failed)
+        self.draining = False
+        self.finished = asyncio.Event()
+        self._clients: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    async def serve(self, socket: Path) -> None:
+        """Serve until drained or cancelled."""
+        self.engine.start(self.control)
+        self.control.start(self.rooms)
+        self._spawn(self.recordings.run(self.control.key_frame_needed))
+        self._spawn(self._housekeeping())
+        socket.unlink(missing_ok=True)
+        mask = os.umask(0o177)
+        try:
+            server = await asyncio.start_unix_server(self._client, socket, limit=p.MAX_LINE)
+        finally:
+            os.umask(mask)
+        try:
+            await self.finished.wait()
+        finally:
+            server.close()
+            await self.control.stop()
+            await self.recordings.stop_all()
+            for room in list(self.rooms):
+                await self.rooms.close(room.id)
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            for writer in list(self._clients):
+                writer.close()
+            self.engine.close()
+            socket.unlink(missing_ok=True)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _housekeeping(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            now = time.monotonic()
+            for room in list(self.rooms):
+                if room.participants:
+                    room.empty_since = 0.0
+                elif not room.empty_since:
+                    room.empty_since = now
+                elif now - room.empty_since > _EMPTY_S:
+                    await self._close_room(room.id)
+            if self.draining and not any(room.participants for room in self.rooms):
+                self.finished.set()
+
+    async def _close_room(self, room: str) -> None:
+        await self.recordings.stop_room(room)
+        await self.rooms.close(room)
+        self.control.forget_room(room)
+
+    # -- events -------------------------------------------------------------------------------------------------------
+
+    def _broadcast(self, event: p.Event) -> None:
+        line = msgspec.json.encode(event) + b"\n"
+        for writer in self._clients:
+            if writer.transport.get_write_buffer_size() < 4 * p.MAX_LINE:
+                writer.write(line)
+            else:
+                # It does not read; it will ask again when it connects again.
+                writer.transport.abort()
+
+    def _emit(self, name: str, participant: Participant, data: dict[str, object]) -> None:
+        self._broadcast(p.Event(name, participant.room.id, participant.id, data))
+
+    def _told(self, participant: Participant) -> None:
+        if participant.version:
+            self._emit(
+                "participant.tracks",
+                participant,
+                {"tracks": [asdict(one) for one in participant.assignments()], "wanted": participant.wanted},
+            )
+
+    def _recording_failed(self, room: str, recording: str, problem: str) -> None:
+        self._broadcast(p.Event("recording.failed", room, data={"recording": recording, "problem": problem}))
+
+    def transport_connected(self, name: str) -> None:
+        participant = self.rooms.by_transport.get(name)
+        if participant is None:
+            return
+        participant.connected = True
+        state = self.control.state(name)
+        state.leg.heard = time.monotonic()
+        self._emit("participant.connected", participant, {})
+        for slot in participant.slots.values():
+            if slot.kind == "video" and slot.track is not None:
+                self.control.key_frame_needed(slot.track.id, "")
+
+    def transport_closed(self, name: str, reason: str) -> None:
+        participant = self.rooms.by_transport.get(name)
+        if participant is not None:
+            participant.connected = False
+            self._emit("participant.disconnected", participant, {"reason": reason})
+            self._spawn(self._gone(name))
+
+    async def _gone(self, name: str) -> None:
+        await self.rooms.gone(name)
+        self.control.forget(name)
+
+    # -- requests -----------------------------------------------------------------------------------------------------
+
+    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._clients.add(writer)
+        decoder = msgspec.json.Decoder(p.AnyRequest)
+        try:
+            while line := await reader.readline():
+                try:
+                    request = decoder.decode(line)
+                except msgspec.DecodeError as error:
+                    log.warning("unreadable request: %s", error)
+                    break
+                # Each in a task of its own: a slow one holds up nobody.
+                self._spawn(self._answer(request, writer))
+        except (ConnectionError, ValueError):
+            pass
+        finally:
+            self._clients.discard(writer)
+            writer.close()
+
+    async def _answer(self, request: p.AnyRequest, writer: asyncio.StreamWriter) -> None:
+        try:
+            response = p.Response(request.id, result=await self._do(request))
+        except (Refused, SdpError) as error:
+            response = p.Response(request.id, error=p.Failure(error.code, str(error)))
+        except Exception as error:
+            log.exception("request %s failed", type(request).__name__)
+            response = p.Response(request.id, error=p.Failure("internal", type(error).__name__))
+        with contextlib.suppress(ConnectionError):
+            writer.write(msgspec.json.encode(response) + b"\n")
+            await writer.drain()
+
+    async def _do(self, request: p.AnyRequest) -> Any:
+        match request:
+            case p.Hello():
+                return self._hello()
+            case p.OpenRoom():
+                self._not_draining()
+                self.rooms.open(request.room)
+                return None
+            case p.CloseRoom():
+                return await self._close_room(request.room)
+            case p.Join():
+                self._not_draining()
+                participant, sdp = await self.rooms.join(
+                    request.room, request.participant, request.sdp, request.sources
+                )
+                return self._described(participant, sdp)
+            case p.Offer():
+                participant, sdp = self.rooms.offer(request.room, request.participant, request.sdp, request.sources)
+                return self._described(participant, sdp)
+            case p.Leave():
+                return await self.rooms.leave(request.room, request.participant)
+            case p.KeyFrame():
+                for track in self.rooms.participant(request.room, request.participant).tracks.values():
+                    if track.kind == "video":
+                        self.control.key_frame_needed(track.id, "")
+                return None
+            case p.StartRecording():
+                return await self.recordings.start(
+                    request.room, request.recording, request.tap, request.options, request.participants
+                )
+            case p.StopRecording():
+                return await self.recordings.stop(request.recording)
+            case p.PauseRecording():
+                return self.recordings.pause(request.recording, request.paused)
+            case p.RecordingStatus():
+                return self.recordings.status(request.recording)
+            case p.Stats():
+                return self._stats(request.room)
+            case p.Drain():
+                self.draining = True
+                return None
+
+    def _not_draining(self) -> None:
+        if self.draining:
+            raise Refused("draining", "this worker is about to end")
+
+    def _hello(self) -> p.Worker:
+        return p.Worker(
+            p.VERSION,
+            self.boot,
+            os.getpid(),
+            self.engine.address[1],
+            list(self.paths.hosts),
+            len(self.rooms),
+            sum(len(room.participants) for room in self.rooms),
+            self.draining,
+        )
+
+    @staticmethod
+    def _described(participant: Participant, sdp: str) -> p.Described:
+        tracks = [p.Track(**asdict(one)) for one in participant.assignments()]
+        return p.Described(sdp, tracks, participant.wanted)
+
+    def _stats(self, room: str | None) -> dict[str, Any]:
+        chosen = [self.rooms.get(room)] if room is not None else list(self.rooms)
+        return {
+            one.id: {
+                participant.id: {
+                    "connected": participant.connected,
+                    "quality": self.control.quality(participant),
+                    "counters": asdict(self.engine.counters(participant.transport.name)),
+                    "sends": [
+                        {
+                            "track": stream.track,
+                            "rid": stream.rid,
+                            "packets": stream.packets,
+                            "octets": stream.octets,
+                            "width": stream.width,
+                            "lost": stream.report.packets_lost,
+                        }
+                        for track in participant.tracks.values()
+                        for stream in self.engine.streams_of(track.id)
+                        if not stream.retransmission
+                    ],
+                    "receives": [asdict(sender) for sender in self.control.sender_states(participant)],
+                }
+                for participant in one.participants.values()
+            }
+            for one in chosen
+        }
+
+
+def _listen_address(text: str) -> Address:
+    host, _, port = text.rpartition(":")
+    return host or "0.0.0.0", int(port)
+
+
+async def _main(options: argparse.Namespace) -> None:
+    hosts = [host for host in options.advertise.split(",") if host]
+    worker = MediaWorker(PythonEngine(options.listen), hosts, [*_ALLOWED_TAPS, *options.allow_tap])
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.finished.set)
+    await worker.serve(options.socket)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="qanun-media-worker", description="Forwards the media of consultations.")
+    parser.add_argument("--socket", type=Path, required=True, help="Unix socket for requests and events")
+    parser.add_argument("--listen", type=_listen_address, required=True, help="IP:PORT for media (UDP, IPv4)")
+    parser.add_argument("--advertise", required=True, help="addresses that clients are told, separated by commas")
+    parser.add_argument("--allow-tap", action="append", default=[], help="another package that taps may come from")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    for noisy in ("aioice", "aiortc"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    uvloop.run(_main(options))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,472 @@
+// The media half of a call in the browser: one RTCPeerConnection to the clinic's media server, kept alive by itself.
+//
+// It knows nothing of pages, chat or consent. Messages travel through whatever the page gives it:
+//
+//     const session = new MediaSession({ send, iceServers, policy: "all", stream });
+//     session.addEventListener("remote", () => show(session.participants));
+//     socket.onmessage = (event) => session.receive(JSON.parse(event.data));
+//     session.start();
+//
+// This side always offers and the server always answers, so offers never collide. A few receiving sections are offered
+// in advance: the server switches the tracks of others into them without asking again, and says which is whose.
+
+const SPARE_SECTIONS = 2;
+const ANSWER_TIMEOUT_MS = 8000;
+const DISCONNECTED_MS = 1500;
+const RESTART_TIMEOUT_MS = 8000;
+const CONNECT_TIMEOUT_MS = 12000;
+const STATS_MS = 1000;
+const REJOIN_MS = [0, 500, 1000, 2000, 4000, 8000];
+
+const SIMULCAST = [
+  { rid: "q", scaleResolutionDownBy: 4, maxBitrate: 150000 },
+  { rid: "h", scaleResolutionDownBy: 2, maxBitrate: 500000 },
+  { rid: "f", maxBitrate: 1700000 },
+];
+
+/**
+ * Messages to the server: {type: "join" | "offer", number, sdp, sources} and {type: "leave"}.
+ * Messages from it: {type: "answer", number, sdp, tracks, wanted}, {type: "tracks", tracks, wanted},
+ * {type: "restarted"}, {type: "quality", state, ...}, {type: "error", number, code}.
+ *
+ * Events: "state" (new, connecting, connected, reconnecting, closed), "remote" (participants changed), "quality",
+ * "stats", "problem" (detail.code; the session goes on trying unless it says closed).
+ */
+export class MediaSession extends EventTarget {
+  #send;
+  #iceServers;
+  #policy;
+  #stream;
+  #simulcast;
+  #maxBitrate;
+  #spares;
+  #peer = null;
+  #joined = false;
+  #number = 0;
+  #pending = null;
+  #again = false;
+  #restartWanted = false;
+  #attempts = 0;
+  #timers = new Map();
+  #sources = new Map();
+  #screen = null;
+  #assigned = [];
+  #audioSections = 0;
+  #videoSections = 0;
+  #lastStats = null;
+  #onOnline = () => this.#networkChanged();
+
+  constructor({
+    send,
+    iceServers = [],
+    policy = "all",
+    stream = null,
+    simulcast = false,
+    maxBitrate = 1500000,
+    spares = SPARE_SECTIONS,
+  }) {
+    super();
+    this.#send = send;
+    this.#iceServers = iceServers;
+    this.#policy = policy;
+    this.#stream = stream;
+    this.#simulcast = simulcast;
+    this.#maxBitrate = maxBitrate;
+    this.#spares = spares;
+    this.state = "new";
+    this.quality = "good";
+    /** Participant id → { camera: MediaStream, screen: MediaStream | null }. */
+    this.participants = new Map();
+  }
+
+  /** Connect. The page calls it once the person is admitted. */
+  start() {
+    globalThis.addEventListener("online", this.#onOnline);
+    globalThis.navigator.connection?.addEventListener?.("change", this.#onOnline);
+    this.#every("stats", STATS_MS, () => this.#measure());
+    return this.#join();
+  }
+
+  /** Hang up; the session cannot be used again. */
+  close() {
+    if (this.state === "closed") return;
+    this.#tell({ type: "leave" });
+    globalThis.removeEventListener("online", this.#onOnline);
+    globalThis.navigator.connection?.removeEventListener?.("change", this.#onOnline);
+    this.#drop();
+    for (const name of [...this.#timers.keys()]) this.#stopTimer(name);
+    this.participants = new Map();
+    this.#enter("closed");
+  }
+
+  /** A message of the server for this session. */
+  async receive(message) {
+    if (this.state === "closed") return;
+    switch (message.type) {
+      case "answer":
+        return this.#answered(message);
+      case "tracks":
+        return this.#assign(message.tracks, message.wanted);
+      case "restarted":
+        return this.#rejoin("restarted", true);
+      case "quality":
+        return this.#judged(message);
+      case "error":
+        return this.#refused(message);
+    }
+  }
+
+  /** The page's own connection to the server is back: make sure that media is, too. */
+  signallingRestored(iceServers = null) {
+    if (iceServers) this.#iceServers = iceServers;
+    if (this.state === "closed" || this.state === "new") return;
+    if (this.#pending || !this.#joined || this.#peer?.connectionState !== "connected") this.#rejoin("signalling", true);
+  }
+
+  /** Another camera or microphone, or none for a while (null), without negotiating. */
+  async replaceTrack(kind, track) {
+    const entry = [...this.#sources].find(([, source]) => source === (kind === "audio" ? "microphone" : "camera"));
+    if (this.#stream) {
+      for (const old of this.#stream.getTracks().filter((one) => one.kind === kind && one !== track)) {
+        this.#stream.removeTrack(old);
+      }
+      if (track && !this.#stream.getTracks().includes(track)) this.#stream.addTrack(track);
+    } else if (track) {
+      this.#stream = new MediaStream([track]);
+    }
+    if (entry) await entry[0].sender.replaceTrack(track);
+    else if (track && this.#peer) {
+      this.#publish(track, kind === "audio" ? "microphone" : "camera");
+      await this.#offer();
+    }
+  }
+
+  /** Show a screen beside the camera. */
+  async shareScreen(stream) {
+    this.#screen = stream;
+    const [track] = stream.getVideoTracks();
+    track.contentHint = "detail";
+    track.addEventListener("ended", () => this.stopScreen());
+    if (this.#peer) {
+      this.#publish(track, "screen");
+      await this.#offer();
+    }
+  }
+
+  async stopScreen() {
+    const screen = this.#screen;
+    this.#screen = null;
+    if (!screen) return;
+    for (const track of screen.getTracks()) track.stop();
+    for (const [transceiver, source] of this.#sources) {
+      if (source === "screen") {
+        this.#sources.delete(transceiver);
+        await transceiver.sender.replaceTrack(null);
+        transceiver.direction = "inactive";
+      }
+    }
+    if (this.#peer) await this.#offer();
+  }
+
+  get peerConnection() {
+    return this.#peer;
+  }
+
+  /** The last measurement: rtt (ms), loss (0..1), fps, bitrates, and per-kind received counters. */
+  get stats() {
+    return this.#lastStats;
+  }
+
+  // -- connecting ----------------------------------------------------------------------------------------------------
+
+  async #join() {
+    this.#drop();
+    this.#joined = false;
+    this.#enter(this.state === "new" ? "connecting" : "reconnecting");
+    const peer = new RTCPeerConnection({
+      iceServers: this.#iceServers,
+      iceTransportPolicy: this.#policy,
+      bundlePolicy: "max-bundle",
+    });
+    this.#peer = peer;
+    this.#sources = new Map();
+    this.#assigned = [];
+    this.#audioSections = 0;
+    this.#videoSections = 0;
+    peer.addEventListener("connectionstatechange", () => peer === this.#peer && this.#connectionChanged());
+    peer.addEventListener("iceconnectionstatechange", () => peer === this.#peer && this.#connectionChanged());
+    for (const track of this.#stream?.getTracks() ?? []) {
+      this.#publish(track, track.kind === "audio" ? "microphone" : "camera");
+    }
+    for (const track of this.#screen?.getVideoTracks() ?? []) this.#publish(track, "screen");
+    this.#expect("audio", this.#spares);
+    this.#expect("video", this.#spares);
+    this.#after("connect", CONNECT_TIMEOUT_MS, () => this.#rejoin("timeout"));
+    await this.#offer("join");
+  }
+
+  #publish(track, source) {
+    const camera = source === "camera";
+    const encodings = camera && this.#simulcast ? SIMULCAST : track.kind === "video" ? [{ maxBitrate: this.#maxBitrate }] : [{}];
+    const transceiver = this.#peer.addTransceiver(track, {
+      direction: "sendonly",
+      streams: source === "screen" ? [this.#screen] : [this.#stream],
+      sendEncodings: encodings,
+    });
+    this.#sources.set(transceiver, source);
+  }
+
+  #expect(kind, count) {
+    for (let i = 0; i < count; i += 1) this.#peer.addTransceiver(kind, { direction: "recvonly" });
+    if (kind === "audio") this.#audioSections += count;
+    else this.#videoSections += count;
+  }
+
+  /** Offer; while an answer is awaited, remember to offer again. */
+  async #offer(type = "offer") {
+    if (!this.#peer) return;
+    if (this.#pending) {
+      this.#again = true;
+      return;
+    }
+    const peer = this.#peer;
+    const number = (this.#number += 1);
+    this.#pending = { number, type };
+    try {
+      if (this.#restartWanted && type === "offer") peer.restartIce();
+      this.#restartWanted = false;
+      // Candidates are not awaited: the server's address is in its answer, and it answers wherever we come from.
+      await peer.setLocalDescription(await peer.createOffer());
+      if (peer !== this.#peer) return;
+      const sources = {};
+      for (const [transceiver, source] of this.#sources) if (transceiver.mid) sources[transceiver.mid] = source;
+      this.#after("answer", ANSWER_TIMEOUT_MS, () => this.#rejoin("answer-timeout"));
+      this.#tell({ type, number, sdp: peer.localDescription.sdp, sources });
+    } catch (error) {
+      this.#problem("offer", error);
+      this.#rejoin("offer");
+    }
+  }
+
+  async #answered(message) {
+    const peer = this.#peer;
+    if (!peer || !this.#pending || message.number !== this.#pending.number) return;
+    this.#stopTimer("answer");
+    try {
+      await peer.setRemoteDescription({ type: "answer", sdp: message.sdp });
+    } catch (error) {
+      this.#problem("answer", error);
+      this.#rejoin("answer");
+      return;
+    }
+    if (peer !== this.#peer) return;
+    this.#pending = null;
+    this.#joined = true;
+    this.#assign(message.tracks, message.wanted);
+    if (this.#again) {
+      this.#again = false;
+      await this.#offer();
+    }
+  }
+
+  #refused(message) {
+    if (this.#pending && message.number !== undefined && message.number !== this.#pending.number) return;
+    this.#problem(message.code);
+    if (message.code === "closed" || message.code === "forbidden") {
+      this.close();
+      return;
+    }
+    this.#rejoin(message.code);
+  }
+
+  // -- what others send ----------------------------------------------------------------------------------------------
+
+  #assign(tracks = [], wanted = {}) {
+    if (!this.#peer) return;
+    this.#assigned = tracks;
+    this.#arrange();
+    const audio = wanted.audio ?? 0;
+    const video = wanted.video ?? 0;
+    if ((audio || video) && !this.#pending) {
+      this.#expect("audio", audio);
+      this.#expect("video", video);
+      this.#offer();
+    }
+  }
+
+  /** Sort the received tracks into one stream per person (and one per screen), keeping what has not changed. */
+  #arrange() {
+    const byMid = new Map(this.#peer.getTransceivers().map((one) => [one.mid, one.receiver.track]));
+    const participants = new Map();
+    for (const { mid, participant, source } of this.#assigned) {
+      const track = byMid.get(mid);
+      if (!track) continue;
+      const before = this.participants.get(participant);
+      const entry = participants.get(participant) ?? { camera: before?.camera ?? new MediaStream(), screen: null, tracks: new Set() };
+      if (source === "screen") entry.screen = before?.screen ?? new MediaStream();
+      participants.set(participant, entry);
+      const stream = source === "screen" ? entry.screen : entry.camera;
+      if (!stream.getTracks().includes(track)) stream.addTrack(track);
+      entry.tracks.add(track);
+    }
+    for (const entry of participants.values()) {
+      for (const stream of [entry.camera, entry.screen]) {
+        for (const track of stream?.getTracks() ?? []) if (!entry.tracks.has(track)) stream.removeTrack(track);
+      }
+    }
+    this.participants = participants;
+    this.dispatchEvent(new CustomEvent("remote", { detail: participants }));
+  }
+
+  // -- staying connected ---------------------------------------------------------------------------------------------
+
+  #connectionChanged() {
+    const peer = this.#peer;
+    if (peer.connectionState === "connected" && !["disconnected", "failed"].includes(peer.iceConnectionState)) {
+      this.#stopTimer("connect");
+      this.#stopTimer("disconnected");
+      this.#stopTimer("restart");
+      this.#attempts = 0;
+      this.#enter("connected");
+    } else if (peer.connectionState === "failed" || peer.iceConnectionState === "failed") {
+      this.#restart();
+    } else if (peer.iceConnectionState === "disconnected") {
+      this.#enter("reconnecting");
+      if (!this.#timers.has("disconnected")) this.#after("disconnected", DISCONNECTED_MS, () => this.#restart());
+    } else if (peer.connectionState === "closed") {
+      this.#rejoin("closed");
+    }
+  }
+
+  #networkChanged() {
+    if (this.#joined && this.state !== "closed") this.#restart();
+  }
+
+  /** A new path under the same encryption; when that fails, a new connection. */
+  #restart() {
+    if (!this.#joined) return;
+    if (this.#peer.connectionState !== "connected") this.#enter("reconnecting");
+    if (!this.#timers.has("restart")) {
+      this.#after("restart", RESTART_TIMEOUT_MS, () => {
+        if (this.#peer?.connectionState !== "connected") this.#rejoin("restart-timeout");
+      });
+    }
+    this.#restartWanted = true;
+    this.#offer();
+  }
+
+  #rejoin(reason, now = false) {
+    if (this.state === "closed" || this.state === "new") return;
+    this.#drop();
+    this.#enter("reconnecting");
+    if (now) this.#attempts = 0;
+    const wait = REJOIN_MS[Math.min(this.#attempts, REJOIN_MS.length - 1)];
+    this.#attempts += 1;
+    this.dispatchEvent(new CustomEvent("rejoin", { detail: { reason, wait } }));
+    this.#after("rejoin", wait, () => this.#join());
+  }
+
+  #drop() {
+    for (const name of ["connect", "answer", "disconnected", "restart", "rejoin"]) this.#stopTimer(name);
+    this.#pending = null;
+    this.#again = false;
+    this.#restartWanted = false;
+    this.#joined = false;
+    const peer = this.#peer;
+    this.#peer = null;
+    peer?.close();
+  }
+
+  // -- quality -------------------------------------------------------------------------------------------------------
+
+  #judged(message) {
+    if (message.state !== this.quality) {
+      this.quality = message.state;
+      this.dispatchEvent(new CustomEvent("quality", { detail: message }));
+    }
+  }
+
+  async #measure() {
+    const peer = this.#peer;
+    if (!peer || peer.connectionState === "closed") return;
+    const report = await peer.getStats();
+    const stats = { at: performance.now(), rtt: null, relayed: false, protocol: null, sent: 0, received: 0, lost: 0, packets: 0, frames: 0, fps: 0, freezes: 0, samples: 0, width: 0, path: null };
+    let pair = null;
+    const byId = new Map();
+    report.forEach((one) => byId.set(one.id, one));
+    for (const one of byId.values()) {
+      if (one.type === "inbound-rtp") {
+        stats.lost += one.packetsLost ?? 0;
+        stats.packets += one.packetsReceived ?? 0;
+        stats.received += one.bytesReceived ?? 0;
+        if (one.kind === "video") {
+          stats.frames += one.framesDecoded ?? 0;
+          stats.fps = Math.max(stats.fps, one.framesPerSecond ?? 0);
+          stats.freezes += one.freezeCount ?? 0;
+          stats.width = Math.max(stats.width, one.frameWidth ?? 0);
+        } else stats.samples += one.totalSamplesReceived ?? 0;
+      } else if (one.type === "outbound-rtp") stats.sent += one.bytesSent ?? 0;
+      else if (one.type === "transport" && one.selectedCandidatePairId) pair = byId.get(one.selectedCandidatePairId);
+      else if (one.type === "candidate-pair" && one.selected) pair = one;
+    }
+    if (pair) {
+      stats.rtt = pair.currentRoundTripTime === undefined ? null : pair.currentRoundTripTime * 1000;
+      const local = byId.get(pair.localCandidateId);
+      stats.relayed = local?.candidateType === "relay";
+      stats.protocol = local?.relayProtocol ?? local?.protocol ?? null;
+    }
+    const before = this.#lastStats;
+    if (before && stats.at > before.at && stats.received >= before.received) {
+      const seconds = (stats.at - before.at) / 1000;
+      stats.receivedBitrate = Math.round(((stats.received - before.received) * 8) / seconds);
+      stats.sentBitrate = Math.round((Math.max(0, stats.sent - before.sent) * 8) / seconds);
+      const lost = Math.max(0, stats.lost - before.lost);
+      stats.loss = lost / Math.max(1, lost + stats.packets - before.packets);
+    }
+    this.#lastStats = stats;
+    this.dispatchEvent(new CustomEvent("stats", { detail: stats }));
+  }
+
+  // -- small things --------------------------------------------------------------------------------------------------
+
+  #tell(message) {
+    try {
+      this.#send(message);
+    } catch (error) {
+      this.#problem("send", error);
+    }
+  }
+
+  #enter(state) {
+    if (state === this.state) return;
+    this.state = state;
+    this.dispatchEvent(new CustomEvent("state", { detail: { state } }));
+  }
+
+  #problem(code, error = null) {
+    this.dispatchEvent(new CustomEvent("problem", { detail: { code, error } }));
+  }
+
+  #after(name, wait, action) {
+    this.#stopTimer(name);
+    this.#timers.set(
+      name,
+      setTimeout(() => {
+        this.#timers.delete(name);
+        action();
+      }, wait),
+    );
+  }
+
+  #every(name, wait, action) {
+    this.#stopTimer(name);
+    this.#timers.set(name, setInterval(action, wait));
+  }
+
+  #stopTimer(name) {
+    const timer = this.#timers.get(name);
+    clearTimeout(timer);
+    clearInterval(timer);
+    this.#timers.delete(name);
+  }
+}

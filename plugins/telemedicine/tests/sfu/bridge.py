@@ -1,0 +1,160 @@
+"""A page with a `MediaSession` and a WebSocket between it and the media worker: what the web process does, and no more."""
+
+import asyncio
+import json
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+
+from qanun_telemedicine.sfu import protocol as p
+from qanun_telemedicine.sfu.client import MediaClient, MediaError
+
+STATIC = Path(__file__).parents[2] / "qanun_telemedicine" / "static"
+
+PAGE = b"""<!doctype html><meta charset="utf-8"><title>call</title>
+<video id="remote" autoplay playsinline></video><script type="module" src="/page.js"></script>"""
+
+SCRIPT = b"""
+import { MediaSession } from "/media.js";
+window.log = [];
+window.note = (what) => window.log.push([Math.round(performance.now()), what]);
+window.openSocket = (query) => new Promise((resolve) => {
+  const socket = new WebSocket(`ws://${location.host}/ws?${query}`);
+  window.socket = socket;
+  socket.onopen = () => resolve(socket);
+  socket.onmessage = (event) => window.session.receive(JSON.parse(event.data));
+});
+window.begin = async ({ room, participant, iceServers = [], policy = "all", simulcast = false, media = true, source = null, spares = 2 }) => {
+  let stream = null;
+  if (media) stream = source ? await window.fileStream(source) : await navigator.mediaDevices.getUserMedia({ audio: true, video: { width: 640, height: 480 } });
+  const session = new MediaSession({ send: (message) => window.socket.send(JSON.stringify(message)), iceServers, policy, stream, simulcast, spares });
+  window.session = session;
+  for (const name of ["state", "quality", "problem", "rejoin"]) session.addEventListener(name, (event) => window.note([name, event.detail.state ?? event.detail.code ?? event.detail.reason, String(event.detail.error ?? "")]));
+  session.addEventListener("remote", () => {
+    window.note(["remote", [...session.participants.keys()].join(",")]);
+    const first = [...session.participants.values()][0];
+    const video = document.getElementById("remote");
+    if (first && video.srcObject !== first.camera) { video.srcObject = first.camera; video.play().catch(() => {}); }
+  });
+  await window.openSocket(`room=${room}&participant=${participant}`);
+  window.started = performance.now();
+  await session.start();
+};
+window.fileStream = async (source) => {
+  const video = document.createElement("video");
+  video.src = source; video.loop = true; video.muted = true;
+  await video.play();
+  const canvas = document.createElement("canvas");
+  canvas.width = video.videoWidth; canvas.height = video.videoHeight;
+  const context = canvas.getContext("2d");
+  setInterval(() => context.drawImage(video, 0, 0), 33);
+  const stream = canvas.captureStream(30);
+  const fake = await navigator.mediaDevices.getUserMedia({ audio: true });
+  stream.addTrack(fake.getAudioTracks()[0]);
+  return stream;
+};
+window.figures = async () => {
+  const out = { frames: 0, samples: 0, energy: 0, packets: 0, sent: 0, videos: [], state: window.session?.state, peer: window.session?.peerConnection?.connectionState, quality: window.session?.quality };
+  const report = await window.session?.peerConnection?.getStats();
+  let pair = null;
+  const byId = new Map();
+  report?.forEach((one) => byId.set(one.id, one));
+  for (const one of byId.values()) {
+    if (one.type === "inbound-rtp" && one.kind === "video") { out.frames += one.framesDecoded ?? 0; out.packets += one.packetsReceived; out.videos.push({ mid: one.mid, frames: one.framesDecoded ?? 0, width: one.frameWidth ?? 0, height: one.frameHeight ?? 0, nack: one.nackCount, rtx: one.retransmittedPacketsReceived, pli: one.pliCount, lost: one.packetsLost, freezes: one.freezeCount, dropped: one.framesDropped }); }
+    if (one.type === "inbound-rtp" && one.kind === "audio") { out.samples += (one.totalSamplesReceived ?? 0) - (one.concealedSamples ?? 0); out.energy += one.totalAudioEnergy ?? 0; }
+    if (one.type === "outbound-rtp") out.sent += one.packetsSent ?? 0;
+    if (one.type === "transport") { out.srtp = one.srtpCipher; pair = byId.get(one.selectedCandidatePairId) ?? pair; }
+    if (one.type === "candidate-pair" && one.selected) pair = one;
+  }
+  const local = byId.get(pair?.localCandidateId);
+  out.local = local ? { type: local.candidateType, protocol: local.relayProtocol ?? local.protocol } : null;
+  out.available = pair?.availableOutgoingBitrate ?? null;
+  return out;
+};
+window.ready = true;
+"""
+
+_FILES = {
+    "/": ("text/html", lambda: PAGE),
+    "/page.js": ("text/javascript", lambda: SCRIPT),
+    "/media.js": ("text/javascript", lambda: (STATIC / "media.js").read_bytes()),
+}
+
+
+class Bridge:
+    """The server. `events` collects everything that the worker announced."""
+
+    def __init__(self) -> None:
+        self.client: MediaClient
+        self.events: list[p.Event] = []
+        self.files: dict[str, Path] = {}
+        self._sockets: dict[tuple[str, str], ServerConnection] = {}
+        self._server: Server
+        self.port = 0
+
+    async def start(self, port: int, host: str = "127.0.0.1") -> None:
+        self._server = await serve(self._socket, host, port, process_request=self._page, max_size=1 << 20)
+        self.port = port
+
+    async def stop(self) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+    def _page(self, connection: ServerConnection, request: Request) -> Response | None:
+        path = urlsplit(request.path).path
+        if path == "/ws":
+            return None
+        if path in self.files:
+            kind, body = "video/webm", self.files[path].read_bytes()
+        elif path in _FILES:
+            kind, make = _FILES[path]
+            body = make()
+        else:
+            return connection.respond(HTTPStatus.NOT_FOUND, "")
+        headers = Headers({"Content-Type": kind, "Content-Length": str(len(body))})
+        return Response(200, "OK", headers, body)
+
+    async def _socket(self, socket: ServerConnection) -> None:
+        query = parse_qs(urlsplit(socket.request.path).query)
+        room, participant = query["room"][0], query["participant"][0]
+        self._sockets[room, participant] = socket
+        async for text in socket:
+            await self._message(socket, room, participant, json.loads(text))
+
+    async def _message(self, socket: ServerConnection, room: str, participant: str, message: dict) -> None:
+        if message["type"] == "leave":
+            await self.client.leave(room, participant)
+            return
+        request = self.client.join if message["type"] == "join" else self.client.offer
+        try:
+            described = await request(room, participant, message["sdp"], message["sources"])
+        except MediaError as error:
+            await self._send(socket, {"type": "error", "number": message["number"], "code": error.code})
+            return
+        tracks = [{"mid": t.mid, "kind": t.kind, "participant": t.participant, "source": t.source} for t in described.tracks]
+        answer = {"type": "answer", "number": message["number"], "sdp": described.sdp, "tracks": tracks}
+        await self._send(socket, answer | {"wanted": described.wanted})
+
+    async def hear(self, _client: MediaClient, event: p.Event) -> None:
+        self.events.append(event)
+        if event.event == "worker.restarted":
+            for socket in list(self._sockets.values()):
+                await self._send(socket, {"type": "restarted"})
+        socket = self._sockets.get((event.room, event.participant))
+        if socket is None:
+            return
+        if event.event == "participant.tracks":
+            await self._send(socket, {"type": "tracks"} | event.data)
+        elif event.event == "participant.quality":
+            await self._send(socket, {"type": "quality"} | event.data)
+
+    @staticmethod
+    async def _send(socket: ServerConnection, message: dict) -> None:
+        try:
+            await socket.send(json.dumps(message))
+        except Exception:  # the page has gone
+            await asyncio.sleep(0)
