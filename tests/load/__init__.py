@@ -1,1 +1,2 @@
-"""Load: what a figure costs, measured on the running thing and printed as a table. Started with `python -m tests.load`."""
+"""Load: what a figure costs, measured on the running thing and printed as a table. Started with `python -m
+tests.load`."""

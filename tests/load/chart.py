@@ -45,8 +45,8 @@ def main(arguments: list[str]) -> int:
         if options.observations:
             observations(made, options.observations, len(patients))
         made.analyse()
-        print(f"{options.patients} patients, {options.observations} observations in {time.perf_counter() - began:.0f} s")
-        with server(made) as running:
+        print(f"{options.patients} patients, {options.observations} observations in {time.perf_counter() - began:.0f}
+        s") with server(made) as running:
             bars = asyncio.run(_measure(options, made, running, patients))
     width = max(len(bar.name) for bar in bars)
     for bar in bars:
@@ -58,9 +58,8 @@ def main(arguments: list[str]) -> int:
 
 def observations(made: Clinic, count: int, patients: int) -> None:
     """Vital signs, spread over all patients and ten years."""
-    patient = f"(select id from core_patient where tenant_id = '{made.tenant_id}' and mrn = 'L' || lpad((n % {patients})::text, 8, '0'))"
-    del patient
-    raise NotImplementedError("the observation table does not exist yet")
+    patient = f"(select id from core_patient where tenant_id = '{made.tenant_id}' and mrn = 'L' || lpad((n %
+    {patients})::text, 8, '0'))" del patient raise NotImplementedError("the observation table does not exist yet")
 
 
 async def _measure(options: argparse.Namespace, made: Clinic, running: Server, patients: list[str]) -> list[Bar]:

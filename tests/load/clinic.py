@@ -36,8 +36,8 @@ class Clinic:
     postgres: Any
 
     def fill(self, table: str, count: int, columns: dict[str, str]) -> None:
-        """`count` rows made by the database: each column an SQL expression over `n` (0 …). Columns that the table has and
-        that are neither given nor have a default must be nullable; a missing one is named."""
+        """`count` rows made by the database: each column an SQL expression over `n` (0 …). Columns that the table has
+        and that are neither given nor have a default must be nullable; a missing one is named."""
         with psycopg.connect(self.superuser_url, autocommit=True) as connection:
             known = connection.execute(
                 "select column_name, is_nullable = 'NO' and column_default is null from information_schema.columns "

@@ -36,7 +36,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.serve:
-        asyncio.run(_serve(json.loads(options.serve)))
+        import uvloop  # what the worker runs on
+
+        uvloop.run(_serve(json.loads(options.serve)))
         return 0
     figures = [_round(options) for _ in range(options.rounds)]
     print(f"{options.profile}: {statistics.median(figures):.2f} µs/packet, the median of {options.rounds}")
@@ -148,9 +150,8 @@ async def _serve(setting: dict[str, Any]) -> None:
                 name, TrackSpec("v", "p", "video", "video/VP8", 90000, 96, mid="0", extensions={_MID: 4, _SEND_TIME: 2})
             )
         else:
-            sender = SenderSpec("s", "video", "video/VP8", 90000, 97, 0x5000 + number, 98, 0x6000 + number, {_SEND_TIME: 3})
-            engine.add_sender(name, sender)
-            engine.route(name, "s", "v")
+            sender = SenderSpec("s", "video", "video/VP8", 90000, 97, 0x5000 + number, 98, 0x6000 + number,
+            {_SEND_TIME: 3}) engine.add_sender(name, sender) engine.route(name, "s", "v")
     print(engine.address[1], flush=True)
     statistics_file = setting["statistics"]
     if statistics_file:

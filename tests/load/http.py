@@ -72,10 +72,17 @@ class Connection:
 
 
 async def steady(
-    host: str, port: int, paths: list[str], headers: dict[str, str], *, rate: float, seconds: float, connections: int = 32
+    host: str,
+    port: int,
+    paths: list[str],
+    headers: dict[str, str],
+    *,
+    rate: float,
+    seconds: float,
+    connections: int = 32,
 ) -> Answers:
-    """Requests at a fixed rate whatever the server does: a slow answer is counted from when its request was due, not from
-    when a connection was free, so that a stalled server can't hide."""
+    """Requests at a fixed rate whatever the server does: a slow answer is counted from when its request was due, not
+    from when a connection was free, so that a stalled server can't hide."""
     answers = Answers()
     free: asyncio.Queue[Connection] = asyncio.Queue()
     for _ in range(connections):

@@ -1,7 +1,7 @@
 """Processor time of the media worker per delivered packet, beside Debian's Janus in the same run.
 
-One publisher, several subscribers in one room; every run is a process of its own, the two take turns, and the median of each is
-compared. The forwarding process has one processor to itself, the clients the other.
+One publisher, several subscribers in one room; every run is a process of its own, the two take turns, and the median
+of each is compared. The forwarding process has one processor to itself, the clients the other.
 
     python -m tests.load sfu [--rounds 3] [--subscribers 3] [--rate 2000] [--profile gcm|cm|both] [--only ours|janus]
 """
@@ -25,7 +25,8 @@ from tests.load import machine
 _PROFILES = {"gcm": "SRTP_AEAD_AES_256_GCM", "cm": "SRTP_AES128_CM_SHA1_80"}
 _GCM, _CM = "AEAD_AES_256_GCM", "AES128_CM_SHA1_80"
 #: (our profile, Janus's profile, the share of its CPU that ours may use, when this happens).
-#: Debian's libsrtp computes SHA-1 slowly, so Janus gains more from GCM than we do; Chromium never agrees on it with Janus.
+#: Debian's libsrtp computes SHA-1 slowly, so Janus gains more from GCM than we do; Chromium never agrees on it with
+#: Janus.
 BARS = (
     (_GCM, _CM, 0.8, "each as it agrees with Chromium"),
     (_CM, _CM, 0.8, "both with the older profile"),
@@ -75,7 +76,6 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--rate", type=int, default=2_000, help="packets a second")
     parser.add_argument("--size", type=int, default=1_100, help="bytes of payload")
     parser.add_argument("--profile", choices=("gcm", "cm", "both"), default="both", help="SRTP profile")
-    parser.add_argument("--engine", default="", help="engine of our worker, when there are several")
     parser.add_argument("--only", choices=("ours", "janus"), help="run just one of the two")
     parser.add_argument("--json", type=Path, help="append every run to this file")
     parser.add_argument("--run", help=argparse.SUPPRESS)
@@ -111,7 +111,7 @@ def _table(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace, system: str, profile: str) -> Result | None:
     """One run in a process of its own: taking sockets over from asyncio can't be undone."""
     command = [*machine.pinned(1), sys.executable, "-m", "tests.load", "sfu", "--run", system, "--profile", profile]
-    for name in ("subscribers", "packets", "rate", "size", "engine"):
+    for name in ("subscribers", "packets", "rate", "size"):
         if value := getattr(options, name):
             command += [f"--{name}", str(value)]
     limit = 60 + options.packets / options.rate
@@ -190,7 +190,7 @@ def _system(options: argparse.Namespace, folder: Path) -> System:
         return Janus(folder, processor=0)
     from tests.load.ours import Worker
 
-    return Worker(folder, processor=0, engine=options.engine)
+    return Worker(folder, processor=0)
 
 
 async def _settled(subscribers: list[Any], expected: int) -> None:

@@ -1,7 +1,8 @@
-"""WebRTC clients that cost next to nothing per packet: ICE, DTLS and SRTP keys by aiortc, then the sockets are taken over.
+"""WebRTC clients that cost next to nothing per packet: ICE, DTLS and SRTP keys by aiortc, then the sockets are taken
+over.
 
-The packets of a publisher are built and encrypted before the clock starts and only sent while it runs; a subscriber counts what
-comes, notes when, and keeps samples that are decrypted afterwards and compared with what was sent.
+The packets of a publisher are built and encrypted before the clock starts and only sent while it runs; a subscriber
+counts what comes, notes when, and keeps samples that are decrypted afterwards and compared with what was sent.
 """
 
 import asyncio
@@ -80,7 +81,8 @@ async def connected(connection: RTCPeerConnection) -> None:
 
 @dataclass(frozen=True)
 class Load:
-    """What one publisher sends: `packets` in all, `rate` of them a second in bursts, each with `size` bytes of payload."""
+    """What one publisher sends: `packets` in all, `rate` of them a second in bursts, each with `size` bytes of
+    payload."""
 
     packets: int = 12_000
     rate: int = 2_000
@@ -89,8 +91,8 @@ class Load:
 
 
 def build(peer: Peer, load: Load) -> tuple[list[bytes], list[bytes]]:
-    """The packets of a publisher, encrypted, and the payloads in them: VP8 frames of six packets, a key frame now and then,
-    every payload different."""
+    """The packets of a publisher, encrypted, and the payloads in them: VP8 frames of six packets, a key frame now and
+    then, every payload different."""
     mid = peer.transceiver.mid.encode()
     extensions = b""
     if (number := peer.extension("urn:ietf:params:rtp-hdrext:sdes:mid")) is not None:
