@@ -1,6 +1,6 @@
 """The chart as a whole page, audit on, over many patients and observations; and what the web process costs at rest.
 
-    python -m tests.load chart [--patients 10000] [--observations 1000000] [--seconds 20]
+python -m tests.load chart [--patients 10000] [--observations 1000000] [--seconds 20]
 """
 
 import argparse
@@ -45,8 +45,10 @@ def main(arguments: list[str]) -> int:
         if options.observations:
             observations(made, options.observations, len(patients))
         made.analyse()
-        print(f"{options.patients} patients, {options.observations} observations in {time.perf_counter() - began:.0f}
-        s") with server(made) as running:
+        print(
+            f"{options.patients} patients, {options.observations} observations in {time.perf_counter() - began:.0f} s"
+        )
+        with server(made) as running:
             bars = asyncio.run(_measure(options, made, running, patients))
     width = max(len(bar.name) for bar in bars)
     for bar in bars:
@@ -58,8 +60,7 @@ def main(arguments: list[str]) -> int:
 
 def observations(made: Clinic, count: int, patients: int) -> None:
     """Vital signs, spread over all patients and ten years."""
-    patient = f"(select id from core_patient where tenant_id = '{made.tenant_id}' and mrn = 'L' || lpad((n %
-    {patients})::text, 8, '0'))" del patient raise NotImplementedError("the observation table does not exist yet")
+    raise NotImplementedError("the observation table does not exist yet")
 
 
 async def _measure(options: argparse.Namespace, made: Clinic, running: Server, patients: list[str]) -> list[Bar]:
@@ -80,9 +81,7 @@ async def _measure(options: argparse.Namespace, made: Clinic, running: Server, p
     before = running.cpu()
     steady = await http.steady(host, running.port, paths, headers, rate=options.rate, seconds=options.seconds)
     used = running.cpu() - before
-    busy = await http.busy(
-        host, running.port, paths, headers, connections=options.connections, seconds=options.seconds
-    )
+    busy = await http.busy(host, running.port, paths, headers, connections=options.connections, seconds=options.seconds)
     print(f"page {len(page) / 1000:.1f} kB, as sent {len(body) / 1000:.1f} kB")
     for name, answers in ((f"{options.rate:g}/s", steady), (f"{options.connections} connections", busy)):
         print(
@@ -135,5 +134,3 @@ def _joined(base: str, name: str) -> str:
         elif step != ".":
             parts.append(step)
     return "/".join(parts)
-
-

@@ -1,5 +1,4 @@
-"""Debian's Janus with its video room: the peer that our media worker is compared with. Configured in a temporary
-folder."""
+"""Debian's Janus with its video room: the peer of our media worker. Configured in a temporary folder."""
 
 import asyncio
 import contextlib
@@ -46,8 +45,8 @@ class Janus:
         )
         for _ in range(100):
             with contextlib.suppress(OSError):
-                self._socket = await websockets.connect(f"ws://127.0.0.1:{port}", subprotocols=["janus-protocol"])  #
-                type: ignore[list-item] break
+                self._socket = await websockets.connect(f"ws://127.0.0.1:{port}", subprotocols=["janus-protocol"])  # type: ignore[list-item]
+                break
             await asyncio.sleep(0.1)
         else:
             raise RuntimeError(f"Janus did not start; see {self._folder}/janus.log")
