@@ -8,10 +8,11 @@ time; after `ATTEMPTS` failures a sign-in rests for a while.
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import Select, and_, bindparam, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from qanun.context import Context, ResourceRef
@@ -223,17 +224,27 @@ async def activate(ctx: Context, invited: Invited, birth_date: str, password: st
     return await _admit_patient(ctx, account)
 
 
-async def look_up(session: AsyncSession, token: str, kind: str) -> SignedIn | None:
-    """The live session behind a cookie, with everything a request needs, in one query. None when it is not (any more)."""
-    now = datetime.now(UTC)
-    idle = STAFF_IDLE if kind == "staff" else PORTAL_IDLE
+def _look_up_statement() -> Select[Any]:
+    """Built once: every request runs it, and putting it together costs more than running it."""
     disabled = (
         select(func.coalesce(func.array_agg(PluginState.slug), []))
         .where(PluginState.tenant_id == SignInSession.tenant_id, PluginState.enabled.is_(False))
         .scalar_subquery()
     )
-    statement = (
-        select(SignInSession, User.name, Membership.roles, Membership.practitioner_id, Tenant, disabled)
+    return (
+        select(
+            SignInSession.id,
+            SignInSession.locale,
+            SignInSession.user_id,
+            SignInSession.account_id,
+            SignInSession.patient_id,
+            SignInSession.seen_at,
+            User.name,
+            Membership.roles,
+            Membership.practitioner_id,
+            *(getattr(Tenant, field.name) for field in fields(TenantInfo)),
+            disabled,
+        )
         .outerjoin(User, User.id == SignInSession.user_id)
         .outerjoin(Tenant, and_(Tenant.id == SignInSession.tenant_id, Tenant.active))
         .outerjoin(
@@ -245,18 +256,29 @@ async def look_up(session: AsyncSession, token: str, kind: str) -> SignedIn | No
             ),
         )
         .where(
-            SignInSession.token_hash == token_hash(token),
-            SignInSession.kind == kind,
+            SignInSession.token_hash == bindparam("token_hash"),
+            SignInSession.kind == bindparam("kind"),
             SignInSession.ended_at.is_(None),
-            SignInSession.expires_at > now,
-            SignInSession.seen_at > now - idle,
+            SignInSession.expires_at > bindparam("now"),
+            SignInSession.seen_at > bindparam("idle_since"),
             or_(User.id.is_(None), User.disabled_at.is_(None)),
         )
     )
-    row = (await session.execute(statement)).first()
+
+
+_LOOK_UP = _look_up_statement()
+
+
+async def look_up(session: AsyncSession, token: str, kind: str) -> SignedIn | None:
+    """The live session behind a cookie, with everything a request needs, in one query. None when it is not (any more)."""
+    now = datetime.now(UTC)
+    idle = STAFF_IDLE if kind == "staff" else PORTAL_IDLE
+    values = {"token_hash": token_hash(token), "kind": kind, "now": now, "idle_since": now - idle}
+    row = (await session.execute(_LOOK_UP, values)).first()
     if row is None:
         return None
-    found, user_name, roles, practitioner_id, tenant, disabled_plugins = row
+    identity, locale, user_id, account_id, patient_id, seen_at, name, roles, practitioner_id, *clinic, disabled = row
+    tenant = TenantInfo(*clinic) if clinic[0] is not None else None
     if kind == "portal":
         if tenant is None:
             return None
@@ -264,10 +286,19 @@ async def look_up(session: AsyncSession, token: str, kind: str) -> SignedIn | No
     elif tenant is not None and not roles:
         tenant = None  # the membership ended: choose again
     return SignedIn(
-        found.id, kind, found.locale, user_name or "", found.user_id, found.account_id, found.patient_id,
-        practitioner_id, frozenset(roles or ()), TenantInfo.of(tenant) if tenant else None,
-        frozenset(disabled_plugins or ()), found.seen_at,
-    )  # fmt: skip
+        identity,
+        kind,
+        locale,
+        name or "",
+        user_id,
+        account_id,
+        patient_id,
+        practitioner_id,
+        frozenset(roles or ()),
+        tenant,
+        frozenset(disabled or ()),
+        seen_at,
+    )
 
 
 async def touch(session: AsyncSession, signed_in: SignedIn) -> SignedIn:

@@ -80,14 +80,15 @@ def staff_actor(runtime: Runtime, session: SignedIn) -> Actor:
 
 
 def page_locale(connection: Connection, session: SignedIn | None = None, tenant: TenantInfo | None = None) -> Locale:
-    """The person's own choice, else the clinic's language, else what the browser prefers."""
+    """The person's own choice; signed in, else the clinic's language; before that, else what the browser prefers."""
     offered = [locale.code for locale in locales()]
     for code in (session.locale if session else "", connection.cookies.get(LANGUAGE_COOKIE, "")):
         if code in offered:
             return get_locale(code)
-    if tenant and tenant.locale in offered:
-        return get_locale(tenant.locale)
-    return negotiate(connection.headers.get("accept-language", ""), offered, "en")
+    usual = tenant.locale if tenant and tenant.locale in offered else "en"
+    if session is not None:
+        return get_locale(usual)
+    return negotiate(connection.headers.get("accept-language", ""), offered, usual)
 
 
 async def authorise(connection: Connection, handler: BaseRouteHandler) -> None:

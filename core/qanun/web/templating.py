@@ -10,11 +10,12 @@ import gzip
 import hashlib
 import importlib.util
 import mimetypes
+import os
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -83,6 +84,7 @@ def _npgettext(context: JinjaContext, hint: str, one: str, many: str, number: in
 # --- what templates can call --------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=512)
 def icon(name: str, extra: str = "") -> Markup:
     """An icon of the sprite, for the eye only: the words beside it are what is read aloud."""
     return Markup('<svg class="q-i{}" aria-hidden="true"><use href="{}#{}"/></svg>').format(
@@ -100,6 +102,7 @@ def initials(name: str) -> str:
     return "".join(word[0] for word in (words[0], words[-1])[: len(words)]).upper()
 
 
+@lru_cache(maxsize=1024)
 def avatar(name: str, extra: str = "") -> Markup:
     """A coloured square or circle with initials; the colour follows from the name and means nothing."""
     colour = hashlib.blake2s(name.encode(), digest_size=1).digest()[0] % 6 + 1
@@ -144,7 +147,7 @@ def say(value: Any) -> str:
 def environment() -> jinja2.Environment:
     env = jinja2.Environment(
         loader=_Loader(), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        extensions=["jinja2.ext.i18n", "jinja2.ext.do"], auto_reload=True, cache_size=600,
+        extensions=["jinja2.ext.i18n", "jinja2.ext.do"], auto_reload=os.environ.get("QANUN_DEVELOPMENT") == "1", cache_size=600,
     )  # fmt: skip
     env.policies["ext.i18n.trimmed"] = True
     env.install_gettext_callables(  # type: ignore[attr-defined]
@@ -198,6 +201,7 @@ def bundle_digest(slug: str) -> str:
     return digest.hexdigest()[:12]
 
 
+@lru_cache(maxsize=1024)
 def static(name: str) -> str:
     """`static("emr/chart.js")` → `/static/emr/<digest>/chart.js`."""
     slug, _, path = name.partition("/")
