@@ -30,9 +30,9 @@ _RECEIVED = {
     ),
 }
 _SENT = {
-    "audio": (rtp.AUDIO_LEVEL,),
+    "audio": (rtp.AUDIO_LEVEL, rtp.TRANSPORT_CC),
     "video": (
-        rtp.ABS_SEND_TIME,
+        rtp.TRANSPORT_CC,
         rtp.VIDEO_ORIENTATION,
         rtp.PLAYOUT_DELAY,
         rtp.CONTENT_TYPE,
@@ -41,9 +41,9 @@ _SENT = {
 }
 _FEEDBACK = {
     ("audio", "receive"): ("transport-cc",),
-    ("audio", "send"): (),
+    ("audio", "send"): ("transport-cc",),
     ("video", "receive"): ("nack", "nack pli", "ccm fir", "goog-remb", "transport-cc"),
-    ("video", "send"): ("nack", "nack pli", "ccm fir", "goog-remb"),
+    ("video", "send"): ("nack", "nack pli", "ccm fir", "transport-cc"),
 }
 #: Without two-byte headers, which we do not agree to, 14 is the last usable id.
 _LAST_EXTENSION = 14

@@ -110,8 +110,8 @@ class Control:
                     self.engine.retransmit(transport, packet.media_ssrc, packet.sequences[:200])
                 case rtcp.KeyFrameRequest():
                     self._pass_on(transport, packet.media_ssrc)
-                case rtcp.Remb():
-                    state.leg.estimated(packet.bitrate, time.monotonic())
+                case rtcp.TransportFeedback():
+                    self._transport_feedback(transport, state, packet, arrival_ns)
                 case rtcp.Report():
                     self._report(participant, state, packet, arrival_ns)
 
@@ -124,6 +124,13 @@ class Control:
                 while len(sent) > 64:
                     del sent[next(iter(sent))]
 
+    def _transport_feedback(
+        self, transport: str, state: _State, feedback: rtcp.TransportFeedback, arrival_ns: int
+    ) -> None:
+        sent = self.engine.sent(transport, feedback.first, len(feedback.arrivals))
+        known = [(*one, arrived) for one, arrived in zip(sent, feedback.arrivals, strict=False) if one is not None]
+        state.leg.estimator.feedback(known, arrival_ns)
+
     def _report(self, participant: Participant, state: _State, report: rtcp.Report, arrival_ns: int) -> None:
         sent = state.sent_reports.get(report.last_sr)
         rtt = None
@@ -134,7 +141,7 @@ class Control:
             for slot in participant.slots.values()
         )
         jitter = report.jitter / (90 if video else 48)
-        state.leg.report(report.fraction_lost / 256, jitter, rtt)
+        state.leg.report(report.fraction_lost / 256, jitter, rtt, arrival_ns / 1e9)
 
     def _pass_on(self, transport: str, ssrc: int) -> None:
         """A subscriber's request for a key frame becomes one to the publisher."""
@@ -249,13 +256,13 @@ class Control:
             "loss_down": round(leg.loss_down, 4),
             "rtt_ms": round(leg.rtt_ms, 1),
             "jitter_ms": round(leg.jitter_ms, 1),
-            "budget": leg.budget(time.monotonic()),
+            "budget": leg.budget(),
         }
 
     def _layers(self, participant: Participant, state: _State, now: float) -> None:
         """Choose a simulcast layer for every picture that this participant receives."""
         video = [slot for slot in participant.slots.values() if slot.kind == "video" and slot.track is not None]
-        share = (state.leg.budget(now) - _AUDIO_SHARE) // max(1, len(video))
+        share = (state.leg.budget() - _AUDIO_SHARE) // max(1, len(video))
         for slot in video:
             assert slot.track is not None
             if len(slot.track.rids) < 2:
@@ -290,7 +297,7 @@ class Control:
                     continue
                 leg = self.state(other.transport.name).leg
                 if leg.state != RECONNECTING:
-                    caps.append((leg.budget(now) - _AUDIO_SHARE) // len(videos))
+                    caps.append((leg.budget() - _AUDIO_SHARE) // len(videos))
         if ssrcs and caps:
             self.engine.send_rtcp(
                 participant.transport.name, rtcp.remb(_FEEDBACK_SSRC, max(60_000, min(caps)) + _AUDIO_SHARE, ssrcs)

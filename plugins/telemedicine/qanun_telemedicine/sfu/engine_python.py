@@ -38,6 +38,8 @@ _MOST_STREAMS = 64
 _MOST_ADDRESSES = 16
 #: Arrivals kept when nobody collects them.
 _MOST_ARRIVALS = 5000
+#: Sent packets remembered for transport-wide feedback: some seconds of video.
+_SENT_LOG = 2048
 
 
 class _Stream:
@@ -98,7 +100,15 @@ class _Transport:
         self.routes: dict[str, _Track] = {}
         self.arrivals: list[tuple[int, int]] = []
         self.counters = Counters()
+        #: Transport-wide numbers: the next one, and what went out under the last ones.
+        self.number = 0
+        self.log: list[tuple[int, int, int] | None] = [None] * _SENT_LOG
         self.mid_id = self.rid_id = self.repaired_id = self.transport_cc_id = 0
+
+    def sent(self, size: int, now_ns: int) -> None:
+        """A packet has gone out under the current transport-wide number."""
+        self.log[self.number % _SENT_LOG] = (self.number, now_ns, size)
+        self.number = (self.number + 1) & 0xFFFF
 
     def unlock(self, keys: SrtpKeys) -> None:
         self.keys = keys
@@ -244,7 +254,7 @@ class PythonEngine:
                 continue
             counters = transport.counters
             try:
-                data = sender.rewrite(reception, packet, now)
+                data = sender.rewrite(reception, packet, transport.number, now)
                 if data is None:
                     continue
                 pointer = datagrams.slot(data)
@@ -255,6 +265,8 @@ class PythonEngine:
                 datagrams.queue(size[0], transport.target)
                 counters.sent += 1
                 counters.sent_octets += size[0]
+                if sender.number_id:
+                    transport.sent(size[0], now)
             except Exception:
                 counters.failures += 1
                 if counters.failures == 1:
@@ -346,7 +358,7 @@ class PythonEngine:
         now = time.monotonic_ns()
         done = 0
         for sequence in sequences:
-            data = sender.again(sequence, now)
+            data = sender.again(sequence, one.number)
             if data is None:
                 continue
             pointer = self._datagrams.slot(data)
@@ -354,6 +366,8 @@ class PythonEngine:
             if not lib.srtp_protect(one.rtp_out, pointer, self._length):
                 self._datagrams.queue(self._length[0], one.target)
                 done += 1
+                if sender.number_id:
+                    one.sent(self._length[0], now)
         self._datagrams.flush()
         return done
 
@@ -487,6 +501,16 @@ class PythonEngine:
             tap.track_removed(one.spec)
 
     # -- what the control plane reads ---------------------------------------------------------------------------------
+
+    def sent(self, transport: str, first: int, count: int) -> list[tuple[int, int] | None]:
+        one = self._transports.get(transport)
+        if one is None:
+            return []
+        found: list[tuple[int, int] | None] = []
+        for number in range(first, first + count):
+            entry = one.log[number % _SENT_LOG]
+            found.append((entry[1], entry[2]) if entry is not None and entry[0] == number & 0xFFFF else None)
+        return found
 
     def take_arrivals(self, transport: str) -> list[tuple[int, int]]:
         one = self._transports.get(transport)

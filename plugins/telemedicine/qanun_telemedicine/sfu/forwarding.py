@@ -2,7 +2,7 @@
 
 Sequence numbers, timestamps and VP8 picture ids continue across switches; retransmissions are rebuilt from the publisher's
 history, each with a number of its own on the RTX SSRC. Without RTX nothing is retransmitted: sending the same packet with
-another send time would encrypt two texts under one nonce.
+another transport number would encrypt two texts under one nonce.
 """
 
 from collections import deque
@@ -49,7 +49,8 @@ class Sender:
         self._timestamp_ns = 0
         self._numbers = (0, 0)
         self._rtx_sequence = first_sequence
-        self._send_time_id = spec.extensions.get(rtp.ABS_SEND_TIME, 0)
+        #: The id under which the transport-wide number is written, 0 for none.
+        self.number_id = spec.extensions.get(rtp.TRANSPORT_CC, 0)
         self.packets = 0
         self.octets = 0
         self.retransmitted = 0
@@ -80,8 +81,8 @@ class Sender:
         """Whether a key frame is needed before anything (better) can be sent."""
         return not self.paused and self._video and self.wanted is not None and self.current is not self.wanted
 
-    def rewrite(self, stream: Reception, packet: rtp.Packet, now_ns: int) -> bytes | None:
-        """The packet as this subscriber gets it, not yet encrypted, or None when it does not get it."""
+    def rewrite(self, stream: Reception, packet: rtp.Packet, number: int, now_ns: int) -> bytes | None:
+        """The packet as this subscriber gets it under this transport-wide number, or None when it does not get it."""
         if self.paused:
             return None
         segment = self._now
@@ -91,7 +92,7 @@ class Sender:
             segment = self._switch(stream, packet, now_ns)
         elif rtp.newer(segment.begin, packet.sequence):
             return None
-        data = self._build(segment, packet, now_ns)
+        data = self._build(segment, packet, number)
         sequence = (packet.sequence + segment.sequence) & 0xFFFF
         if rtp.newer(sequence, self._sequence):
             self._sequence = sequence
@@ -135,12 +136,12 @@ class Sender:
         self._segments.append(self._now)
         return self._now
 
-    def _build(self, segment: _Segment, packet: rtp.Packet, now_ns: int, rtx: bool = False) -> bytes:
+    def _build(self, segment: _Segment, packet: rtp.Packet, number: int, rtx: bool = False) -> bytes:
         elements = [
             (ours, packet.extensions[theirs]) for theirs, ours in segment.carry if theirs in packet.extensions
         ]
-        if self._send_time_id:
-            elements.append((self._send_time_id, rtp.abs_send_time(now_ns)))
+        if self.number_id:
+            elements.append((self.number_id, number.to_bytes(2, "big")))
         payload = packet.payload
         if (segment.picture or segment.tl0) and not packet.padding_only():
             payload = rtp.shift_vp8(payload, segment.picture, segment.tl0)
@@ -157,7 +158,7 @@ class Sender:
         head = rtp.HEADER.pack(first, packet.marker << 7 | spec.payload_type, sequence, timestamp, spec.ssrc)
         return head + block + payload
 
-    def again(self, sequence: int, now_ns: int) -> bytes | None:
+    def again(self, sequence: int, number: int) -> bytes | None:
         """The retransmission of the packet that went out under this number, when it is still known."""
         if self.spec.rtx_payload_type is None or rtp.newer(sequence, self._sequence):
             return None
@@ -167,7 +168,7 @@ class Sender:
                 if packet is None:
                     return None
                 self.retransmitted += 1
-                return self._build(segment, packet, now_ns, rtx=True)
+                return self._build(segment, packet, number, rtx=True)
         return None
 
     def translate(self, report: SenderReport) -> SenderReport | None:

@@ -6,13 +6,12 @@ Pure arithmetic over reports, with the time given from outside, so that tests ca
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qanun_telemedicine.sfu.bandwidth import Estimator
+
 GOOD, WEAK, AUDIO_ONLY, RECONNECTING = "good", "weak", "audio-only", "reconnecting"
 
 #: Below this there is no picture worth having, and the sound needs what there is.
 AUDIO_ONLY_BELOW = 100_000
-_START = 1_500_000
-_MOST = 8_000_000
-_REMB_FRESH_S = 6.0
 #: A call's first seconds say nothing: estimators start low.
 _GRACE_S = 6.0
 _SILENT_S = 3.5
@@ -39,8 +38,7 @@ class Leg:
         self.loss_up = 0.0
         self.paused = False
         self.state = GOOD
-        self._rate = float(_START)
-        self._remb: tuple[int, float] | None = None
+        self.estimator = Estimator()
         self._good_reports = 0
         self._resume_at = 0.0
         self._resume_wait = 8.0
@@ -49,35 +47,22 @@ class Leg:
         #: Packets received when last looked: more mean that the participant is there.
         self.received = 0
 
-    def report(self, fraction_lost: float, jitter_ms: float, rtt_ms: float | None) -> None:
+    def report(self, fraction_lost: float, jitter_ms: float, rtt_ms: float | None, now: float) -> None:
         """What the participant says about what arrives at them."""
         self.loss_down = fraction_lost
         self.jitter_ms = jitter_ms
         if rtt_ms is not None:
             self.rtt_ms = rtt_ms if not self.rtt_ms else self.rtt_ms * 0.7 + rtt_ms * 0.3
-        if fraction_lost > 0.1:
-            self._rate = max(30_000.0, self._rate * (1 - 0.5 * fraction_lost))
-            self._good_reports = 0
-        elif fraction_lost < 0.02:
-            self._rate = min(float(_MOST), self._rate * 1.06 + 5_000)
-            self._good_reports += 1
-        else:
-            self._good_reports = 0
+        self._good_reports = self._good_reports + 1 if fraction_lost < 0.02 else 0
+        self.estimator.loss_report(fraction_lost, int(now * 1e9))
 
-    def estimated(self, bitrate: int, now: float) -> None:
-        """REMB from the participant."""
-        self._remb = (bitrate, now)
-
-    def budget(self, now: float) -> int:
+    def budget(self) -> int:
         """Bits per second that the way to the participant carries, as far as known."""
-        rate = self._rate
-        if self._remb is not None and now - self._remb[1] < _REMB_FRESH_S:
-            rate = min(rate, self._remb[0])
-        return int(rate)
+        return int(self.estimator.rate)
 
     def decide(self, now: float, *, has_video: bool) -> str:
         """Once a second: pause or resume video, and the state that the page shows."""
-        budget = self.budget(now)
+        budget = self.budget()
         if now - self.heard > _SILENT_S:
             self.state = RECONNECTING
             return self.state
@@ -91,8 +76,7 @@ class Leg:
         elif self._good_reports >= _GOOD_REPORTS and now >= self._resume_at:
             self.paused = False
             self._resumed = now
-            self._rate = max(self._rate, 1.5 * AUDIO_ONLY_BELOW)
-            self._remb = None
+            self.estimator.resume(2 * AUDIO_ONLY_BELOW)
         if not self.paused and now - self._resumed > 60:
             self._resume_wait = 8.0
         bad = self.loss_down > 0.06 or self.loss_up > 0.06 or self.rtt_ms > 450

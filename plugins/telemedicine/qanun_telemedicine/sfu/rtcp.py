@@ -51,9 +51,11 @@ class KeyFrameRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Remb:
-    bitrate: int
-    ssrcs: tuple[int, ...]
+class TransportFeedback:
+    """What arrived of consecutive transport-wide sequence numbers from `first` on, and when (their clock, ns; None: lost)."""
+
+    first: int
+    arrivals: tuple[int | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Bye:
     ssrcs: tuple[int, ...]
 
 
-AnyPacket = Report | SenderReport | Nack | KeyFrameRequest | Remb | Bye
+AnyPacket = Report | SenderReport | Nack | KeyFrameRequest | TransportFeedback | Bye
 
 
 def parse(data: bytes) -> Iterator[AnyPacket]:
@@ -98,10 +100,42 @@ def _packet(body: bytes, kind: int, count: int) -> Iterator[AnyPacket]:
     elif kind == PSFB and count == 4:
         for at in range(8, len(body) - 7, 8):
             yield KeyFrameRequest(int.from_bytes(body[at : at + 4], "big"))
-    elif kind == PSFB and count == 15 and len(body) >= 16 and body[8:12] == b"REMB":
-        exponent, mantissa = body[13] >> 2, (body[13] & 3) << 16 | body[14] << 8 | body[15]
-        number = min(body[12], (len(body) - 16) // 4)
-        yield Remb(mantissa << min(exponent, 40), struct.unpack_from(f"!{number}I", body, 16))
+    elif kind == RTPFB and count == 15 and len(body) >= 16:
+        feedback = _transport_feedback(body)
+        if feedback is not None:
+            yield feedback
+
+
+def _transport_feedback(body: bytes) -> TransportFeedback | None:
+    first, count = struct.unpack_from("!HH", body, 8)
+    clock = int.from_bytes(body[12:15], "big", signed=True) * 64_000_000
+    at = 16
+    statuses: list[int] = []
+    while len(statuses) < count:
+        if at + 2 > len(body):
+            return None
+        chunk = body[at] << 8 | body[at + 1]
+        at += 2
+        if not chunk & 0x8000:
+            statuses += [chunk >> 13 & 3] * min(chunk & 0x1FFF, count - len(statuses))
+            if not chunk & 0x1FFF:
+                return None
+        elif chunk & 0x4000:
+            statuses += [chunk >> 2 * (6 - i) & 3 for i in range(7)]
+        else:
+            statuses += [chunk >> 13 - i & 1 for i in range(14)]
+    arrivals: list[int | None] = []
+    for status in statuses[:count]:
+        size = status if status < 3 else 0
+        if at + size > len(body):
+            return None
+        if not size:
+            arrivals.append(None)
+            continue
+        clock += int.from_bytes(body[at : at + size], "big", signed=size == 2) * _TICK_NS
+        at += size
+        arrivals.append(clock)
+    return TransportFeedback(first, tuple(arrivals))
 
 
 def _reports(body: bytes, at: int, count: int) -> Iterator[Report]:

@@ -12,7 +12,6 @@ MID = "urn:ietf:params:rtp-hdrext:sdes:mid"
 RID = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"
 REPAIRED_RID = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id"
 AUDIO_LEVEL = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
-ABS_SEND_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
 TRANSPORT_CC = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
 VIDEO_ORIENTATION = "urn:3gpp:video-orientation"
 PLAYOUT_DELAY = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"
@@ -136,11 +135,6 @@ def serialise(packet: Packet, extensions: bytes = b"") -> bytes:
         + extensions
         + packet.payload
     )
-
-
-def abs_send_time(now_ns: int) -> bytes:
-    """The 24-bit send time of the extension of that name: seconds in 6.18 fixed point."""
-    return ((now_ns << 18) // 1_000_000_000 & 0xFFFFFF).to_bytes(3, "big")
 
 
 def newer(a: int, b: int) -> bool:

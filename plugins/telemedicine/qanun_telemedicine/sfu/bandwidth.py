@@ -1,0 +1,114 @@
+"""What the way to one participant carries, estimated from transport-wide feedback: queueing delay first, then loss.
+
+The delay of a packet is compared with the smallest of the last seconds, so clocks need not agree. While nothing points to
+congestion the estimate never falls below the start value, however little is sent: an idle line is not a slow one.
+Time is given from outside.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+
+START = 1_500_000
+_MOST = 8_000_000
+_LEAST = 30_000
+_QUEUE_NS = 110_000_000
+#: After a decrease its effect is waited for.
+_SETTLE_NS = 350_000_000
+_BUCKET_NS = 4_000_000_000
+_BUCKETS = 5
+_WINDOW_NS = 1_000_000_000
+_LOSS = 0.1
+_GROWTH_PER_S = 0.08
+_FEWEST = 20
+
+
+class Estimator:
+    """One way to one participant."""
+
+    def __init__(self) -> None:
+        self.rate = float(START)
+        #: Mean queueing delay in the last feedback.
+        self.queue_ms = 0.0
+        self.congested_ns = 0
+        self.fed = False
+        self._base: deque[tuple[int, int]] = deque(maxlen=_BUCKETS)
+        self._acked: deque[tuple[int, int]] = deque()
+        self._acked_bits = 0
+        self._outcomes: deque[tuple[int, int, int]] = deque()
+        self._decreased_ns = 0
+        self._grown_ns = 0
+        self._queue_before = 0.0
+
+    def feedback(self, packets: Sequence[tuple[int, int, int | None]], now_ns: int) -> None:
+        """Packets as (sent ns, octets, arrived ns on the other clock, or None when lost), in the order of sending."""
+        if not packets:
+            return
+        self.fed = True
+        delays = [arrived - sent for sent, _, arrived in packets if arrived is not None]
+        octets = sum(size for _, size, arrived in packets if arrived is not None)
+        self._remember(octets * 8, len(packets), len(packets) - len(delays), now_ns)
+        if delays:
+            self._remember_base(min(delays), now_ns)
+            base = min(smallest for _, smallest in self._base)
+            self._queue_before, self.queue_ms = self.queue_ms, (sum(delays) / len(delays) - base) / 1e6
+        self._adapt(now_ns)
+
+    def loss_report(self, fraction: float, now_ns: int) -> None:
+        """For a participant without transport-wide feedback: a receiver report's loss has to do."""
+        if self.fed:
+            return
+        if fraction > _LOSS:
+            self._decrease(self.rate * (1 - 0.5 * fraction), now_ns)
+        elif fraction < 0.02:
+            self._grow(now_ns, bound=_MOST)
+
+    def resume(self, rate: int) -> None:
+        """Try again with at least this much."""
+        self.rate = max(self.rate, float(rate))
+
+    def acked(self) -> int:
+        """Bits per second that arrived in the last second."""
+        return self._acked_bits
+
+    def loss(self) -> float:
+        sent = sum(total for _, total, _ in self._outcomes)
+        return sum(lost for _, _, lost in self._outcomes) / sent if sent >= _FEWEST else 0.0
+
+    def _remember(self, bits: int, total: int, lost: int, now_ns: int) -> None:
+        self._acked.append((now_ns, bits))
+        self._acked_bits += bits
+        while self._acked and now_ns - self._acked[0][0] > _WINDOW_NS:
+            self._acked_bits -= self._acked.popleft()[1]
+        self._outcomes.append((now_ns, total, lost))
+        while self._outcomes and now_ns - self._outcomes[0][0] > _WINDOW_NS:
+            self._outcomes.popleft()
+
+    def _remember_base(self, smallest: int, now_ns: int) -> None:
+        if self._base and now_ns - self._base[-1][0] < _BUCKET_NS:
+            began, before = self._base[-1]
+            self._base[-1] = (began, min(before, smallest))
+        else:
+            self._base.append((now_ns, smallest))
+
+    def _adapt(self, now_ns: int) -> None:
+        queue_ns = self.queue_ms * 1e6
+        if queue_ns > _QUEUE_NS and (self.queue_ms >= self._queue_before * 0.9 or queue_ns > 3 * _QUEUE_NS):
+            self._decrease(0.85 * self._acked_bits, now_ns)
+        elif self.loss() > _LOSS:
+            self._decrease(self._acked_bits * (1 - 0.3 * self.loss()), now_ns)
+        elif queue_ns < _QUEUE_NS / 2:
+            self._grow(now_ns, bound=max(START, 2 * self._acked_bits))
+        else:
+            self._grown_ns = now_ns
+
+    def _decrease(self, rate: float, now_ns: int) -> None:
+        self.congested_ns = self._grown_ns = now_ns
+        if now_ns - self._decreased_ns > _SETTLE_NS:
+            self._decreased_ns = now_ns
+            self.rate = max(_LEAST, min(self.rate, rate))
+
+    def _grow(self, now_ns: int, bound: float) -> None:
+        elapsed = min(1.0, (now_ns - self._grown_ns) / 1e9) if self._grown_ns else 0.0
+        self._grown_ns = now_ns
+        grown = self.rate * (1 + _GROWTH_PER_S * elapsed) + 4_000 * elapsed
+        self.rate = min(float(_MOST), max(self.rate, min(grown, bound)))
