@@ -29,7 +29,7 @@ from qanun.crypto import Key
 from qanun_telemedicine.recording.clock import SenderClock
 from qanun_telemedicine.recording.journal import SUFFIX, Block, JournalWriter
 from qanun_telemedicine.recording.matroska import CODECS
-from qanun_telemedicine.recording.track import Placed, Track, TrackRecorder
+from qanun_telemedicine.recording.track import Placed, Track, TrackRecorder, mime
 
 log = logging.getLogger(__name__)
 
@@ -217,7 +217,7 @@ class Recorder:
         return True
 
     def _add(self, track: Track, at_ns: int) -> None:
-        codec = track.codec.lower()
+        codec = mime(track)
         if codec not in CODECS or CODECS[codec].kind != track.kind or self._numbers == _MOST_TRACKS:
             self.refused[track.id] = track.codec
             self._journal.event("refused", track=track.id, participant=track.participant, codec=track.codec)

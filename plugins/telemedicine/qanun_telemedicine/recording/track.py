@@ -32,6 +32,12 @@ class Track(Protocol):
     def payload_type(self) -> int: ...
 
 
+def mime(track: Track) -> str:
+    """The mime type of what a track carries, in lower case, whether `codec` says "vp8" or "video/VP8"."""
+    codec = track.codec.lower()
+    return codec if "/" in codec else f"{track.kind}/{codec}"
+
+
 class Placed(NamedTuple):
     """A frame that can be written."""
 
@@ -46,7 +52,7 @@ class TrackRecorder:
     def __init__(self, track: Track, number: int, sender: SenderClock, zero_ns: int) -> None:
         self.id = track.id
         self.participant = track.participant
-        self.codec = track.codec.lower()
+        self.codec = mime(track)
         self.number = number
         self.declared = False
         self._video = track.kind == "video"
