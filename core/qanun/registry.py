@@ -55,23 +55,29 @@ class Registry:
 
     def add(self, plugin: str, item: object) -> None:
         """Raises ConfigurationError when frozen or when the id is taken or does not start with the plugin's slug."""
+        self.extend(plugin, [item])
+
+    def extend(self, plugin: str, items: Iterable[object]) -> None:
+        """Add all of `items` or, when one is refused, none."""
         if self._frozen:
             raise ConfigurationError(f"plugin {plugin}: contributions are gathered at start only")
-        kind = type(item)
-        identity = getattr(item, "id", None)
-        if isinstance(identity, str):
+        ids: dict[tuple[type, str], Contributed] = {}
+        entries = [Contributed(plugin, item) for item in items]
+        for entry in entries:
+            kind, identity = type(entry.item), getattr(entry.item, "id", None)
+            if not isinstance(identity, str):
+                continue
             if not identity.startswith(f"{plugin}."):
                 raise ConfigurationError(
                     f"plugin {plugin}: {kind.__name__} id {identity!r} must start with '{plugin}.'"
                 )
-            known = self._ids.setdefault((kind, identity), Contributed(plugin, item))
-            if known.item is not item:
+            known = self._ids.get((kind, identity)) or ids.get((kind, identity))
+            if known is not None:
                 raise ConfigurationError(f"{kind.__name__} {identity!r} is contributed by {known.plugin} and {plugin}")
-        self._items.setdefault(kind, []).append(Contributed(plugin, item))
-
-    def extend(self, plugin: str, items: Iterable[object]) -> None:
-        for item in items:
-            self.add(plugin, item)
+            ids[(kind, identity)] = entry
+        self._ids.update(ids)
+        for entry in entries:
+            self._items.setdefault(type(entry.item), []).append(entry)
 
     def freeze(self) -> None:
         """Sort by `order` (then plugin), then refuse every further addition."""

@@ -165,14 +165,14 @@ def _gather(loaded: LoadedPlugin, registry: Registry, plugins: Plugins) -> None:
     for requirement in loaded.plugin.requires:
         if requirement not in plugins.slugs:
             raise ConfigurationError(f"plugin {loaded.slug} needs {requirement}, which is not installed")
+    routes, items = [], []
     for name in sorted(vars(hookspecs)):
         caller = getattr(manager.hook, name, None)
-        if caller is None or name in {"hookspec", "hookimpl"}:
+        if not isinstance(caller, pluggy.HookCaller):
             continue
-        for items in caller():
-            for item in items or ():
-                loaded.contributions += 1
-                if name == "routes":
-                    plugins.routes.append((loaded.slug, item))
-                else:
-                    registry.add(loaded.slug, item)
+        found = [item for answer in caller() for item in answer or ()]
+        (routes if name == "routes" else items).extend(found)
+    # Everything was given before anything is taken: a plugin set aside halfway leaves nothing behind.
+    registry.extend(loaded.slug, items)
+    plugins.routes.extend((loaded.slug, item) for item in routes)
+    loaded.contributions = len(items) + len(routes)
