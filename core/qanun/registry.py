@@ -51,6 +51,7 @@ class Registry:
         self._items: dict[type, list[Contributed]] = {}
         self._ids: dict[tuple[type, str], Contributed] = {}
         self._frozen = False
+        self.bundled: frozenset[str] = frozenset({"core"})
         self.failures: dict[str, int] = {}
 
     def add(self, plugin: str, item: object) -> None:

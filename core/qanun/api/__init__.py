@@ -69,6 +69,7 @@ from qanun.web import (
     render_slot,
     websocket,
 )
+from qanun.web.authorise import still_allowed
 from qanun.web.pages import render_contribution
 from qanun.web.security import media_headers
 from qanun.web.templating import render
@@ -162,6 +163,7 @@ __all__ = [
     "render_contribution",
     "render_slot",
     "same",
+    "still_allowed",
     "to_ascii_digits",
     "token_hash",
     "v",

@@ -90,6 +90,7 @@ def load_plugins(registry: Registry, *, only: Iterable[str] | None = None) -> Pl
     """
     wanted = None if only is None else frozenset(only)
     found = [entry for entry in entry_points(group=GROUP) if wanted is None or entry.name in wanted]
+    registry.bundled |= BUNDLED
     plugins = Plugins()
     for entry in sorted(found, key=lambda item: item.name):
         plugins.loaded.append(_import(entry))

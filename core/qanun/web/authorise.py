@@ -144,6 +144,26 @@ def _opener(connection: Connection) -> OpenContext:
     return opener
 
 
+async def still_allowed(connection: Connection, *, active: bool = False) -> bool:
+    """For sockets and streams, which outlive the guard: does the session live, in the same clinic, with the permission?
+
+    `active` says that a person is using it (a call), which keeps an idle session alive as a page of theirs would.
+    """
+    handler: BaseRouteHandler = connection.scope["route_handler"]
+    kind = handler.opt.get("audience", "staff")
+    began: SignedIn | None = connection.scope.get("qanun_sessions", {}).get(kind)  # type: ignore[attr-defined]
+    runtime = runtime_of(connection)
+    async with lookup_session(runtime.database) as session:
+        found = await look_up(session, connection.cookies.get(COOKIES[kind], ""), kind)
+        if found is not None and active:
+            found = await touch(session, found)
+    if found is None or began is None or found.tenant is None or found.tenant != began.tenant:
+        return False
+    if handler.opt.get("plugin", "core") in found.disabled_plugins:
+        return False
+    return handler.opt.get("permission") in staff_actor(runtime, found).permissions
+
+
 def provide_open_context(request: Connection) -> OpenContext:
     """Dependency `open_context` for streams, sockets and long work: each `async with` is its own transaction."""
     return _opener(request)
