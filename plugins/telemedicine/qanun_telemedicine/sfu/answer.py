@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from qanun_telemedicine.sfu import rtp
-from qanun_telemedicine.sfu.engine import SenderSpec, TrackSpec
+from qanun_telemedicine.sfu.engine import Address, SenderSpec, TrackSpec
 from qanun_telemedicine.sfu.sdp import Codec, Offer, Section
 
 CODECS = {"audio": ("opus", 48000), "video": ("VP8", 90000)}
@@ -115,8 +115,7 @@ class Local:
     username: str
     password: str
     fingerprint: str
-    hosts: Sequence[str]
-    port: int
+    hosts: Sequence[Address]
     session: int
     version: int
 
@@ -199,9 +198,9 @@ def _accepted(one: Agreed, local: Local, *, with_candidates: bool) -> list[str]:
         "a=rtcp:9 IN IP4 0.0.0.0",
     ]
     if with_candidates:
-        for index, host in enumerate(local.hosts):
+        for index, (host, port) in enumerate(local.hosts):
             priority = (126 << 24) + (65535 - index << 8) + 255
-            lines.append(f"a=candidate:{index + 1} 1 udp {priority} {host} {local.port} typ host")
+            lines.append(f"a=candidate:{index + 1} 1 udp {priority} {host} {port} typ host")
         lines.append("a=end-of-candidates")
     lines += [
         f"a=ice-ufrag:{local.username}",

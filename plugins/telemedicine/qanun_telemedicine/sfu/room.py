@@ -217,7 +217,6 @@ class Rooms:
             password,
             self._fingerprint,
             self.paths.hosts,
-            self.engine.address[1],
             participant.session,
             participant.version,
         )

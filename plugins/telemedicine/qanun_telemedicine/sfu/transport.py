@@ -73,7 +73,8 @@ class _Socket(asyncio.DatagramTransport):
 class IceConnection(aioice.Connection):
     """An aioice connection on the shared socket: controlled, without gathering."""
 
-    def __init__(self, path: "IcePath", host: str, port: int) -> None:
+    def __init__(self, path: "IcePath", address: Address) -> None:
+        host, port = address
         super().__init__(
             ice_controlling=False,
             local_username=secrets.token_hex(8),
@@ -124,7 +125,7 @@ class IcePath:
 
     def open(self) -> IceConnection:
         """One more connection, answering under new credentials from now on."""
-        connection = IceConnection(self, self._paths.hosts[0], self.engine.address[1])
+        connection = IceConnection(self, self._paths.hosts[0])
         self.connections.append(connection)
         self._paths.by_username[connection.local_username] = connection
         return connection
@@ -191,8 +192,8 @@ class IcePath:
 class Paths:
     """Finds whose a STUN or DTLS datagram is."""
 
-    def __init__(self, hosts: Sequence[str]) -> None:
-        #: The addresses that clients are told.
+    def __init__(self, hosts: Sequence[Address]) -> None:
+        #: Where clients are told to go.
         self.hosts = tuple(hosts)
         self.by_username: dict[str, IceConnection] = {}
         self.by_address: dict[Address, IcePath] = {}

@@ -1,6 +1,6 @@
 """The media worker: a process that serves rooms over one UDP port and takes orders over one Unix socket.
 
-    python -m qanun_telemedicine.sfu.worker --socket PATH --listen IP:PORT --advertise IP[,IP]
+    python -m qanun_telemedicine.sfu.worker --socket PATH --listen IP:PORT --advertise IP[:PORT][,IP[:PORT]]
 
 It keeps calls running when its clients go away, closes rooms that stay empty, and ends with the process that started it.
 """
@@ -42,7 +42,7 @@ _PR_SET_PDEATHSIG = 1
 class MediaWorker:
     """Everything of one worker process; `serve` runs it."""
 
-    def __init__(self, engine: Engine, hosts: Sequence[str], allowed_taps: Sequence[str] = _ALLOWED_TAPS) -> None:
+    def __init__(self, engine: Engine, hosts: Sequence[Address], allowed_taps: Sequence[str] = _ALLOWED_TAPS) -> None:
         self.engine = engine
         self.paths = Paths(hosts)
         self.boot = secrets.token_hex(8)
@@ -240,7 +240,7 @@ class MediaWorker:
             self.boot,
             os.getpid(),
             self.engine.address[1],
-            list(self.paths.hosts),
+            [f"{host}:{port}" for host, port in self.paths.hosts],
             len(self.rooms),
             sum(len(room.participants) for room in self.rooms),
             self.draining,
@@ -285,9 +285,15 @@ def _listen_address(text: str) -> Address:
     return host or "0.0.0.0", int(port)
 
 
+def _address(text: str, port: int) -> Address:
+    host, _, own = text.partition(":")
+    return host, int(own) if own else port
+
+
 async def _main(options: argparse.Namespace) -> None:
-    hosts = [host for host in options.advertise.split(",") if host]
-    worker = MediaWorker(PythonEngine(options.listen), hosts, [*_ALLOWED_TAPS, *options.allow_tap])
+    engine = PythonEngine(options.listen)
+    hosts = [_address(one, engine.address[1]) for one in options.advertise.split(",") if one]
+    worker = MediaWorker(engine, hosts, [*_ALLOWED_TAPS, *options.allow_tap])
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.finished.set)
@@ -299,7 +305,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="qanun-media-worker", description="Forwards the media of consultations.")
     parser.add_argument("--socket", type=Path, required=True, help="Unix socket for requests and events")
     parser.add_argument("--listen", type=_listen_address, required=True, help="IP:PORT for media (UDP, IPv4)")
-    parser.add_argument("--advertise", required=True, help="addresses that clients are told, separated by commas")
+    parser.add_argument("--advertise", required=True, help="addresses that clients are told, separated by commas; with a port if it differs")
     parser.add_argument("--allow-tap", action="append", default=[], help="another package that taps may come from")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")

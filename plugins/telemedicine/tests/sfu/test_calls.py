@@ -1,0 +1,191 @@
+"""Two and more people in real browsers: they see and hear each other, and go on doing so whatever happens in between."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser
+
+from .conftest import Clinic, next_port, own_address, until
+from .wire import Wire
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_doctor_and_patient_see_and_hear_each_other(clinic: Clinic, chromium: Browser) -> None:
+    doctor, patient = await clinic.caller(chromium, "doctor"), await clinic.caller(chromium, "patient")
+    await doctor.begin("nour-1")
+    await patient.begin("nour-1")
+    for caller, other in ((doctor, "patient"), (patient, "doctor")):
+        figures = await caller.sees_and_hears()
+        assert figures["srtp"] == "SRTP_AEAD_AES_256_GCM"
+        assert await caller.remote() == [other]
+        assert caller.errors == []
+    assert clinic.events("participant.media", "doctor") and clinic.events("participant.media", "patient")
+    stats = await clinic.client.stats("nour-1")
+    assert all(one["counters"]["failures"] == 0 and one["counters"]["rejected"] == 0 for one in stats["nour-1"].values())
+
+
+async def test_two_clinics_calls_do_not_meet(clinic: Clinic, chromium: Browser) -> None:
+    pages = {name: await clinic.caller(chromium, name) for name in ("a", "b", "c", "d")}
+    for name, room in (("a", "nour-1"), ("b", "nour-1"), ("c", "shifa-1"), ("d", "shifa-1")):
+        await pages[name].begin(room)
+    for name in pages:
+        await pages[name].sees_and_hears(10)
+    assert await pages["a"].remote() == ["b"]
+    assert await pages["c"].remote() == ["d"]
+    stats = await clinic.client.stats()
+    for room, members in (("nour-1", {"a", "b"}), ("shifa-1", {"c", "d"})):
+        assert set(stats[room]) == members
+        for one in stats[room].values():
+            assert all(section["track"].startswith(room + "/") for section in one["receives"] if section["track"])
+
+
+async def test_an_interpreter_joins_later_without_anybody_doing_anything(clinic: Clinic, chromium: Browser) -> None:
+    pages = [await clinic.caller(chromium, name) for name in ("doctor", "patient", "interpreter", "daughter")]
+    # One spare section each: the third and fourth person make the pages offer more.
+    for page in pages:
+        await page.begin("nour-1", spares=1)
+    for page in pages:
+        await until(lambda page=page: _all_three(page), f"{page.name} receives three pictures")
+        assert page.errors == []
+    await clinic.client.leave("nour-1", "interpreter")
+    await until(lambda: _remote_is(pages[0], ["daughter", "patient"]), "the interpreter is gone")
+    await pages[0].sees_and_hears()
+
+
+async def _all_three(page) -> bool:
+    return len([one for one in (await page.figures())["videos"] if one["frames"] > 5]) == 3
+
+
+async def _remote_is(page, names: list[str]) -> bool:
+    return await page.remote() == names
+
+
+async def test_simulcast_layers_arrive_and_the_widest_is_forwarded(
+    clinic: Clinic, chromium: Browser
+) -> None:
+    doctor, patient = await clinic.caller(chromium, "doctor"), await clinic.caller(chromium, "patient")
+    await doctor.begin("nour-1", simulcast=True)
+    await patient.begin("nour-1")
+
+    async def layers() -> bool:
+        stats = (await clinic.client.stats("nour-1"))["nour-1"]
+        sent = {one["rid"]: one for one in stats.get("doctor", {"sends": []})["sends"] if one["rid"]}
+        got = [one["rid"] for one in stats.get("patient", {"receives": []})["receives"] if one["rid"]]
+        return len(sent) >= 2 and bool(got) and got[0] == max(sent.values(), key=lambda one: one["width"])["rid"]
+
+    await until(layers, "several layers arrive and the patient gets the widest")
+    before = await patient.figures()
+    figures = await patient.sees_and_hears()
+    assert figures["videos"][0]["width"] > 160
+    assert figures["videos"][0]["dropped"] - before["videos"][0]["dropped"] < 10
+
+
+async def test_a_worker_that_is_killed_is_back_and_so_is_the_picture(clinic: Clinic, chromium: Browser) -> None:
+    doctor, patient = await clinic.caller(chromium, "doctor"), await clinic.caller(chromium, "patient")
+    await doctor.begin("nour-1")
+    await patient.begin("nour-1")
+    await doctor.sees_and_hears()
+    first = clinic.supervisor.pid()
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: clinic.events("worker.restarted"), "the restart is announced")
+    for caller in (doctor, patient):
+        await caller.sees_and_hears()
+        assert any(what[0] == "rejoin" for _, what in await caller.log())
+    assert clinic.supervisor.pid() not in (None, first)
+
+
+async def test_a_participant_who_joins_again_keeps_the_id_and_replaces_the_old_connection(
+    clinic: Clinic, chromium: Browser
+) -> None:
+    doctor, patient = await clinic.caller(chromium, "doctor"), await clinic.caller(chromium, "patient")
+    await doctor.begin("nour-1")
+    await patient.begin("nour-1")
+    await doctor.sees_and_hears()
+    await patient.page.reload()
+    await patient.page.wait_for_function("window.ready")
+    await patient.begin("nour-1")
+    await patient.sees_and_hears()
+    await doctor.sees_and_hears()
+    assert await doctor.remote() == ["patient"]
+    assert set((await clinic.client.stats("nour-1"))["nour-1"]) == {"doctor", "patient"}
+
+
+@pytest_asyncio.fixture
+async def wired(tmp_path: Path):
+    clinic = Clinic(tmp_path)
+    port = next_port()
+    await clinic.start([f"{own_address()}:{port}"])
+    wire = Wire(("127.0.0.1", clinic.port))
+    await wire.start(port)
+    yield clinic, wire
+    wire.stop()
+    await clinic.stop()
+
+
+async def test_five_seconds_without_network_heal_without_a_click(wired, chromium: Browser) -> None:
+    clinic, wire = wired
+    doctor, patient = await clinic.caller(chromium, "doctor"), await clinic.caller(chromium, "patient")
+    await doctor.begin("nour-1")
+    await patient.begin("nour-1")
+    await doctor.sees_and_hears()
+    await patient.sees_and_hears()
+    wire.cut = True
+    await asyncio.sleep(5)
+    wire.cut = False
+    await doctor.sees_and_hears()
+    await patient.sees_and_hears()
+    assert not clinic.events("participant.disconnected")
+
+
+async def test_lost_packets_are_sent_again(wired, chromium: Browser) -> None:
+    clinic, wire = wired
+    doctor, patient = await clinic.caller(chromium, "doctor"), await clinic.caller(chromium, "patient")
+    await doctor.begin("nour-1")
+    await patient.begin("nour-1")
+    await doctor.sees_and_hears()
+    wire.loss, wire.delay = 0.04, 0.02
+    figures = await patient.sees_and_hears(150)
+    stats = (await clinic.client.stats("nour-1"))["nour-1"]
+    assert sum(one["retransmitted"] for one in stats["patient"]["receives"]) > 0
+    assert figures["videos"][0]["nack"] > 0
+    assert wire.lost > 0
+    # Without retransmission every lost packet would end in a frozen picture until the next key frame.
+    assert figures["videos"][0]["pli"] < wire.lost / 5
+
+
+async def test_another_address_of_the_client_is_followed(wired, chromium: Browser) -> None:
+    clinic, wire = wired
+    doctor, patient = await clinic.caller(chromium, "doctor"), await clinic.caller(chromium, "patient")
+    await doctor.begin("nour-1")
+    await patient.begin("nour-1")
+    await doctor.sees_and_hears()
+    wire.change_address()
+    await doctor.sees_and_hears()
+    await patient.sees_and_hears()
+    assert not clinic.events("participant.disconnected")
+
+
+async def test_an_ice_restart_changes_the_path_under_the_same_encryption(wired, chromium: Browser) -> None:
+    clinic, _ = wired
+    doctor, patient = await clinic.caller(chromium, "doctor"), await clinic.caller(chromium, "patient")
+    await doctor.begin("nour-1")
+    await patient.begin("nour-1")
+    await doctor.sees_and_hears()
+    before = await doctor.page.evaluate("session.peerConnection.localDescription.sdp.match(/ice-ufrag:(\\S+)/)[1]")
+    await doctor.page.evaluate("window.dispatchEvent(new Event('online'))")
+
+    async def changed() -> bool:
+        now = await doctor.page.evaluate("session.peerConnection.currentLocalDescription.sdp.match(/ice-ufrag:(\\S+)/)[1]")
+        return now != before
+
+    await until(changed, "the page has new ICE credentials")
+    await doctor.sees_and_hears(60)
+    await patient.sees_and_hears(60)
+    assert not clinic.events("participant.disconnected")
+    assert not any(what[0] == "rejoin" for _, what in await doctor.log())
