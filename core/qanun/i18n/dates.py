@@ -14,7 +14,7 @@ import icu
 from qanun.i18n.locales import Locale
 from qanun.i18n.values import isolate
 
-_CALENDARS = {"gregorian": "gregorian", "umm-al-qura": "islamic-umalqura", "persian": "persian"}
+_CALENDARS = {"gregorian": "gregory", "umm-al-qura": "islamic-umalqura", "persian": "persian"}
 
 
 @cache
