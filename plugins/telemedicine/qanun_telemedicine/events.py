@@ -1,0 +1,51 @@
+"""What telemedicine announces. Ids only."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import ClassVar
+
+from qanun.api import Event, EventType
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ConsultationEvent(Event):
+    consultation_id: uuid.UUID
+    appointment_id: uuid.UUID | None
+    patient_id: uuid.UUID
+    encounter_id: uuid.UUID | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatientWaiting(_ConsultationEvent):
+    """The patient came into the waiting room for the first time."""
+
+    type: ClassVar[str] = "telemedicine.patient.waiting"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsultationAdmitted(_ConsultationEvent):
+    """The clinician confirmed who the patient is and let them in."""
+
+    type: ClassVar[str] = "telemedicine.consultation.admitted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsultationEnded(_ConsultationEvent):
+    """The consultation is over; the encounter says who was in it and for how long."""
+
+    type: ClassVar[str] = "telemedicine.consultation.ended"
+
+
+_EXAMPLE = {
+    "consultation_id": "01939c7e-0000-7000-8000-000000000001",
+    "appointment_id": "01939c7e-0000-7000-8000-000000000002",
+    "patient_id": "01939c7e-0000-7000-8000-000000000003",
+    "encounter_id": "01939c7e-0000-7000-8000-000000000004",
+}
+
+EVENT_TYPES = tuple(
+    EventType(id=event.type, event=event, example=_EXAMPLE)
+    for event in (PatientWaiting, ConsultationAdmitted, ConsultationEnded)
+)

@@ -1,0 +1,94 @@
+"""The web process's line to the media worker, and who in this process listens to which room.
+
+It decides nothing and remembers nothing that another web process would need: rooms live in the worker, rules in the
+database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from qanun.api import Context, Lifespan, Runtime, Unavailable
+from qanun_telemedicine.sfu.client import MediaClient
+from qanun_telemedicine.sfu.protocol import Event
+from qanun_telemedicine.turn import ephemeral_credentials
+
+SERVICE = "telemedicine.media"
+RECORDER = "qanun_telemedicine.recording.recorder:Recorder"
+#: A page asks for new ones before these end; a call that runs keeps its allocation.
+CREDENTIALS_S = 600
+_MOST_EVENTS = 256
+
+
+class Media:
+    """`client` speaks to the worker; `listen(room)` gives that room's events to a socket of this process."""
+
+    def __init__(self, client: MediaClient) -> None:
+        self.client = client
+        self._queues: dict[str, set[asyncio.Queue[Event]]] = {}
+
+    @contextmanager
+    def listen(self, room: str) -> Iterator[asyncio.Queue[Event]]:
+        queue: asyncio.Queue[Event] = asyncio.Queue(_MOST_EVENTS)
+        self._queues.setdefault(room, set()).add(queue)
+        try:
+            yield queue
+        finally:
+            self._queues[room].discard(queue)
+            if not self._queues[room]:
+                del self._queues[room]
+
+    def heard(self, event: Event) -> None:
+        """An event of the worker; a restart concerns every room."""
+        rooms = list(self._queues) if event.event == "worker.restarted" else [event.room]
+        for room in rooms:
+            for queue in self._queues.get(room, ()):
+                if queue.full():
+                    queue.get_nowait()
+                queue.put_nowait(event)
+
+
+@asynccontextmanager
+async def _open(runtime: Runtime) -> AsyncIterator[Media | None]:
+    """None on a machine without a media worker: visits can be booked and waited for, not held."""
+    socket = runtime.config.media_socket
+    if socket is None:
+        yield None
+        return
+    media: Media
+
+    def heard(event: Event) -> None:
+        media.heard(event)
+
+    client = MediaClient(socket, heard)
+    media = Media(client)
+    # Not waited for: the web server starts, and serves records, whether or not calls are possible right now.
+    await client.start(wait=None)
+    try:
+        yield media
+    finally:
+        await client.close()
+
+
+LIFESPAN = Lifespan(id=SERVICE, open=_open)
+
+
+def media_of(runtime: Any) -> Media:
+    """Raises Unavailable when this machine has no media worker."""
+    media: Media | None = runtime.services.get(SERVICE)
+    if media is None:
+        raise Unavailable("video is not set up on this server")
+    return media
+
+
+def ice_servers(ctx: Context, participant: str) -> list[dict[str, Any]]:
+    """The relay, with credentials that live minutes and name the participant; empty when there is none."""
+    config = ctx.runtime.config
+    if not config.turn_urls or config.turn_secret_file is None:
+        return []
+    secret = config.turn_secret_file.read_text().strip()
+    lent = ephemeral_credentials(secret, participant, CREDENTIALS_S)
+    return [{"urls": list(config.turn_urls), "username": lent.username, "credential": lent.password}]

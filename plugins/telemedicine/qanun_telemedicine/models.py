@@ -1,0 +1,184 @@
+"""Tables of video consultations. Media never comes here; a recording's bytes lie sealed beside the database."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, Index, LargeBinary, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from qanun.api import TenantModel, patient_key, practitioner_key, ref
+
+SCHEDULED, WAITING, IN_PROGRESS, ENDED, CANCELLED = "scheduled", "waiting", "in-progress", "ended", "cancelled"
+STATES = (SCHEDULED, WAITING, IN_PROGRESS, ENDED, CANCELLED)
+OPEN = (SCHEDULED, WAITING, IN_PROGRESS)
+
+
+class Consultation(TenantModel):
+    """One video visit; an appointment has at most one. `room` is its name at the media worker and tells nothing."""
+
+    __tablename__ = "telemedicine_consultation"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "appointment_id"),
+        UniqueConstraint("tenant_id", "room"),
+        CheckConstraint("state in ('scheduled', 'waiting', 'in-progress', 'ended', 'cancelled')", name="state"),
+        CheckConstraint("state <> 'in-progress' or admitted_at is not null", name="admitted"),
+        CheckConstraint("state <> 'ended' or ended_at is not null", name="ended"),
+        Index("ix_telemedicine_consultation_day", "tenant_id", "state", "starts_at"),
+        Index("ix_telemedicine_consultation_patient", "tenant_id", "patient_id", "starts_at"),
+    )
+
+    # Another plugin's row: a typed reference, no foreign key.
+    appointment_id: Mapped[uuid.UUID | None]
+    patient_id: Mapped[uuid.UUID] = patient_key()
+    practitioner_id: Mapped[uuid.UUID] = practitioner_key()
+    starts_at: Mapped[datetime]
+    ends_at: Mapped[datetime]
+    state: Mapped[str] = mapped_column(default=SCHEDULED)
+    room: Mapped[str]
+    #: What the patient wants to talk about, in their words.
+    concern: Mapped[str] = mapped_column(default="")
+    #: The patient's link, sealed under the clinic's key, so that reception can copy it again.
+    invitation: Mapped[bytes | None] = mapped_column(LargeBinary)
+    waiting_since: Mapped[datetime | None]
+    admitted_at: Mapped[datetime | None]
+    admitted_by: Mapped[uuid.UUID | None]
+    ended_at: Mapped[datetime | None]
+    ended_by: Mapped[uuid.UUID | None]
+    encounter_id: Mapped[uuid.UUID | None]
+    #: Somebody of the clinic asked to record, and has not taken it back.
+    recording_asked_at: Mapped[datetime | None]
+    recording_asked_by: Mapped[uuid.UUID | None]
+
+
+class Participant(TenantModel):
+    """A person of a consultation, once, however often they come and go. `subject` is `Patient/…` or `User/…`."""
+
+    __tablename__ = "telemedicine_participant"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "consultation_id", "subject"),
+        CheckConstraint("kind in ('practitioner', 'patient', 'staff')", name="kind"),
+    )
+
+    consultation_id: Mapped[uuid.UUID] = ref("telemedicine_consultation")
+    subject: Mapped[str]
+    kind: Mapped[str]
+    name: Mapped[str]
+    patient_id: Mapped[uuid.UUID | None] = patient_key(nullable=True)
+    practitioner_id: Mapped[uuid.UUID | None] = practitioner_key(nullable=True)
+
+
+class Presence(TenantModel):
+    """One stay of a participant: in the lobby, or in the call. `seen_at` is what a killed process leaves behind."""
+
+    __tablename__ = "telemedicine_presence"
+    __table_args__ = (
+        CheckConstraint("place in ('lobby', 'call')", name="place"),
+        CheckConstraint("left_at is null or left_at >= joined_at", name="forwards"),
+        Index("ix_telemedicine_presence_consultation", "tenant_id", "consultation_id", "left_at"),
+        Index("ix_telemedicine_presence_participant", "tenant_id", "participant_id", "left_at"),
+    )
+
+    consultation_id: Mapped[uuid.UUID] = ref("telemedicine_consultation")
+    participant_id: Mapped[uuid.UUID] = ref("telemedicine_participant")
+    place: Mapped[str]
+    #: Which connection of the participant holds it; a newer one takes it over.
+    connection: Mapped[str] = mapped_column(default="")
+    joined_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+    left_at: Mapped[datetime | None]
+
+
+class IdentityCheck(TenantModel):
+    """Who compared what, how, and with which result. Never changed; the newest one counts."""
+
+    __tablename__ = "telemedicine_identity_check"
+    __table_args__ = (
+        CheckConstraint("outcome in ('confirmed', 'mismatch')", name="outcome"),
+        Index("ix_telemedicine_identity_check_consultation", "tenant_id", "consultation_id", "checked_at"),
+    )
+
+    consultation_id: Mapped[uuid.UUID] = ref("telemedicine_consultation")
+    outcome: Mapped[str]
+    #: `[{"identifier": "birth-date", "how": "said"}, …]`
+    identifiers: Mapped[list[Any]]
+    note: Mapped[str] = mapped_column(default="")
+    checked_by: Mapped[uuid.UUID]
+    checked_by_name: Mapped[str]
+    checked_at: Mapped[datetime]
+
+
+class ChatMessage(TenantModel):
+    """A line of the visit's chat. `client_id` makes sending again harmless."""
+
+    __tablename__ = "telemedicine_chat_message"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "participant_id", "client_id"),
+        Index("ix_telemedicine_chat_message_consultation", "tenant_id", "consultation_id", "id"),
+    )
+
+    consultation_id: Mapped[uuid.UUID] = ref("telemedicine_consultation")
+    participant_id: Mapped[uuid.UUID] = ref("telemedicine_participant")
+    client_id: Mapped[uuid.UUID]
+    text: Mapped[str]
+    sent_at: Mapped[datetime]
+
+
+class RecordingConsent(TenantModel):
+    """A participant's answer to being recorded: decision, the exact wording and language it was given to, and when."""
+
+    __tablename__ = "telemedicine_recording_consent"
+    __table_args__ = (
+        CheckConstraint("decision in ('given', 'refused', 'withdrawn')", name="decision"),
+        Index("ix_telemedicine_recording_consent_consultation", "tenant_id", "consultation_id", "decided_at"),
+    )
+
+    consultation_id: Mapped[uuid.UUID] = ref("telemedicine_consultation")
+    participant_id: Mapped[uuid.UUID] = ref("telemedicine_participant")
+    decision: Mapped[str]
+    wording_version: Mapped[str]
+    wording: Mapped[str]
+    language: Mapped[str]
+    decided_at: Mapped[datetime]
+
+
+class Recording(TenantModel):
+    """A recording: its wrapped key and where it lies. Without the key the files cannot be read by anybody."""
+
+    __tablename__ = "telemedicine_recording"
+    __table_args__ = (
+        CheckConstraint("state in ('recording', 'paused', 'stopped', 'failed')", name="state"),
+        Index(
+            "uq_telemedicine_recording_running", "tenant_id", "consultation_id", unique=True,
+            postgresql_where="state in ('recording', 'paused')",
+        ),
+    )  # fmt: skip
+
+    consultation_id: Mapped[uuid.UUID] = ref("telemedicine_consultation")
+    patient_id: Mapped[uuid.UUID] = patient_key(index=True)
+    key: Mapped[bytes] = mapped_column(LargeBinary)
+    directory: Mapped[str]
+    state: Mapped[str] = mapped_column(default="recording")
+    started_at: Mapped[datetime]
+    started_by: Mapped[uuid.UUID]
+    stopped_at: Mapped[datetime | None]
+    duration_ms: Mapped[int] = mapped_column(default=0)
+    octets: Mapped[int] = mapped_column(BigInteger, default=0)
+    problem: Mapped[str] = mapped_column(default="")
+
+
+class QualitySample(TenantModel):
+    """How a participant's connection was, about every ten seconds."""
+
+    __tablename__ = "telemedicine_quality_sample"
+    __table_args__ = (Index("ix_telemedicine_quality_sample_consultation", "tenant_id", "consultation_id", "at"),)
+
+    consultation_id: Mapped[uuid.UUID] = ref("telemedicine_consultation")
+    participant_id: Mapped[uuid.UUID] = ref("telemedicine_participant")
+    at: Mapped[datetime]
+    state: Mapped[str]
+    rtt_ms: Mapped[int | None]
+    loss: Mapped[float | None]
+    jitter_ms: Mapped[int | None]

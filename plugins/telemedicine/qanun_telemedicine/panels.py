@@ -1,0 +1,123 @@
+"""What telemedicine shows on other plugins' pages: the docked call, who waits, the patient's link, the next visit."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select
+
+from qanun.api import Context, SlotContent, TimelineEntry, View
+from qanun_telemedicine import service
+from qanun_telemedicine.models import ENDED, IN_PROGRESS, WAITING, Consultation
+from qanun_telemedicine.permissions import Telemedicine
+from qanun_telemedicine.service.recording import recordings_of
+from qanun_telemedicine.views import call_view, people
+
+#: A scheduled visit is docked on the chart from this many hours before it until as many after.
+_NEAR_H = 12
+
+
+async def docked_call(ctx: Context, patient_id: uuid.UUID, **_: Any) -> View | None:
+    row = await service.open_for_patient(ctx, patient_id)
+    if row is None:
+        return None
+    near = abs((row.starts_at - ctx.now).total_seconds()) < _NEAR_H * 3600
+    if row.state not in (WAITING, IN_PROGRESS) and not near:
+        return None
+    return View("telemedicine/parts/dock.html", await call_view(ctx, row))
+
+
+async def banner_chip(ctx: Context, patient_id: uuid.UUID, **_: Any) -> View | None:
+    row = await service.open_for_patient(ctx, patient_id)
+    if row is None or row.state not in (WAITING, IN_PROGRESS):
+        return None
+    check = await service.latest_check(ctx, row.id)
+    return View("telemedicine/parts/banner.html", {"consultation": row, "check": check})
+
+
+async def waiting(ctx: Context, practitioner_id: uuid.UUID | None = None, **_: Any) -> View | None:
+    rows = await service.waiting_list(ctx, practitioner_id)
+    return View("telemedicine/parts/waiting.html", {"rows": rows, "now": ctx.now, "practitioner_id": practitioner_id})
+
+
+async def booked_link(ctx: Context, appointment_id: uuid.UUID | None = None, **_: Any) -> View | None:
+    row = await service.for_appointment(ctx, appointment_id) if appointment_id else None
+    link = await service.invitation_link(ctx, row) if row else ""
+    if row is None or not link:
+        return None
+    return View("telemedicine/parts/link.html", {"consultation": row, "link": link, "may_invite": True})
+
+
+async def visit_in_chart(
+    ctx: Context, patient_id: uuid.UUID, encounter_id: uuid.UUID | None = None, **_: Any
+) -> View | None:
+    if encounter_id is None:
+        return None
+    found = select(Consultation).where(Consultation.encounter_id == encounter_id, Consultation.patient_id == patient_id)
+    row = (await ctx.db.execute(found)).scalars().first()
+    if row is None:
+        return None
+    values = {
+        "consultation": row,
+        "stays": [(person, stay) for person, stay in await service.stays(ctx, row.id) if stay.place == "call"],
+        "recordings": await recordings_of(ctx, row.id),
+        "check": await service.latest_check(ctx, row.id),
+        "may_play": ctx.can(Telemedicine.RECORDING_PLAY),
+    }
+    return View("telemedicine/parts/visit.html", values)
+
+
+async def next_visit(ctx: Context, patient_id: uuid.UUID, **_: Any) -> View | None:
+    row = await service.open_for_patient(ctx, patient_id)
+    if row is None:
+        return None
+    _, practitioner = await people(ctx, row)
+    minutes = round((row.starts_at - ctx.now).total_seconds() / 60)
+    length = round((row.ends_at - row.starts_at).total_seconds() / 60)
+    today = ctx.local(row.starts_at).date() == ctx.local(ctx.now).date()
+    values = {
+        "consultation": row, "practitioner": practitioner, "minutes": minutes, "length": length, "today": today,
+        "now": ctx.now,
+    }  # fmt: skip
+    return View("telemedicine/parts/next_visit.html", values)
+
+
+async def timeline(ctx: Context, patient_id: uuid.UUID, limit: int) -> Sequence[TimelineEntry]:
+    """Visits that were held by video; the encounter itself is the chart's."""
+    statement = (
+        select(Consultation)
+        .where(Consultation.patient_id == patient_id, Consultation.state == ENDED, Consultation.encounter_id.is_(None))
+        .order_by(Consultation.ended_at.desc())
+        .limit(limit)
+    )
+    rows = (await ctx.db.execute(statement)).scalars().all()
+    title = ctx.locale.gettext("Video visit", domain="qanun_telemedicine")
+    return [
+        TimelineEntry(row.admitted_at or row.starts_at, title, kind="visit", href=f"/telemedicine/consultations/{row.id}")
+        for row in rows
+    ]
+
+
+SLOTS = (
+    SlotContent(
+        id="telemedicine.dock", slot="chart.dock", permission=Telemedicine.CONSULTATION_HOLD, render=docked_call, order=10
+    ),
+    SlotContent(
+        id="telemedicine.banner", slot="chart.banner", permission=Telemedicine.CONSULTATION_READ, render=banner_chip,
+        order=50,
+    ),
+    SlotContent(
+        id="telemedicine.waiting", slot="day.waiting", permission=Telemedicine.CONSULTATION_READ, render=waiting
+    ),
+    SlotContent(
+        id="telemedicine.link", slot="desk.booked", permission=Telemedicine.CONSULTATION_INVITE, render=booked_link
+    ),
+    SlotContent(
+        id="telemedicine.visit", slot="chart.visit", permission=Telemedicine.CONSULTATION_READ, render=visit_in_chart
+    ),
+    SlotContent(
+        id="telemedicine.next_visit", slot="portal.home", permission=Telemedicine.VISIT_ATTEND, render=next_visit, order=10
+    ),
+)  # fmt: skip

@@ -1,0 +1,18 @@
+"""What somebody may do with consultations."""
+
+from qanun.api import Permissions
+
+
+class Telemedicine(Permissions):
+    """Permissions of video consultations."""
+
+    #: See who waits, and what happened in a consultation.
+    CONSULTATION_READ = "telemedicine.consultation:read"
+    #: Give a patient a new link to the visit.
+    CONSULTATION_INVITE = "telemedicine.consultation:invite"
+    #: Confirm who the patient is, admit, talk, end.
+    CONSULTATION_HOLD = "telemedicine.consultation:hold"
+    #: Watch a recording.
+    RECORDING_PLAY = "telemedicine.recording:play"
+    #: A patient's own visits.
+    VISIT_ATTEND = "telemedicine.visit:attend"

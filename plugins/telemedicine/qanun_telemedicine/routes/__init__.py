@@ -1,0 +1,9 @@
+"""Pages and sockets: staff's, the patient's, and the playing of recordings."""
+
+from qanun_telemedicine.routes.playback import PlaybackController
+from qanun_telemedicine.routes.staff import StaffController
+from qanun_telemedicine.routes.visit import VisitController
+
+ROUTES = (StaffController, VisitController, PlaybackController)
+
+__all__ = ["ROUTES"]

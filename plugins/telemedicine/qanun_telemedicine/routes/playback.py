@@ -1,0 +1,131 @@
+"""Playing a recording: one seekable file per participant, decrypted on the way out, every viewing in the audit."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from litestar import Controller, Request, Response
+from litestar.response import Stream
+from sqlalchemy import select
+
+from qanun.api import AuditEvent, Context, Key, NotFound, OpenContext, ResourceRef, Unavailable, get, page
+from qanun.crypto import CryptoError
+from qanun_telemedicine import service
+from qanun_telemedicine.models import Participant, Recording
+from qanun_telemedicine.permissions import Telemedicine
+from qanun_telemedicine.recording import player
+from qanun_telemedicine.service.recording import binding, folder
+from qanun_telemedicine.views import people
+
+#: What one answer holds at most; a browser asks for the rest as it needs it.
+_PIECE = 1 << 20
+_RANGE = re.compile(r"bytes=(\d{1,15})-(\d{0,15})")
+#: Seeking about in one sitting is one viewing.
+_SITTING = timedelta(minutes=10)
+
+Request_ = Request[Any, Any, Any]
+
+
+class PlaybackController(Controller):
+    path = "/telemedicine/recordings/{recording_id:uuid}"
+
+    @get("/", permission=Telemedicine.RECORDING_PLAY)
+    async def watch(self, ctx: Context, recording_id: UUID) -> Response[str]:
+        record = await service.recording(ctx, recording_id)
+        row = await service.consultation(ctx, record.consultation_id)
+        patient, practitioner = await people(ctx, row)
+        key = await service.recording_key(ctx, record)
+        await _note_viewing(ctx, record)
+        seats, problem = await asyncio.to_thread(_seats, folder(ctx, record), key, binding(ctx, record))
+        names = select(Participant).where(Participant.consultation_id == row.id)
+        known = {str(one.id): one.name for one in (await ctx.db.execute(names)).scalars()}
+        shown = [
+            {"name": known.get(seat.participant, ""), "video": seat.has_video, "number": seat.number,
+             "src": f"/telemedicine/recordings/{record.id}/{seat.participant}/{seat.number}"}
+            for seat in seats
+        ]  # fmt: skip
+        return page(
+            ctx, "telemedicine/recording.html", media=True, recording=record, consultation=row, patient=patient,
+            practitioner=practitioner, seats=shown, problem=problem,
+        )  # fmt: skip
+
+    @get("/{participant:str}/{number:int}", permission=Telemedicine.RECORDING_PLAY, live=True)
+    async def stream(
+        self, open_context: OpenContext, request: Request_, recording_id: UUID, participant: str, number: int
+    ) -> Response[Any]:
+        async with open_context() as ctx:
+            record = await service.recording(ctx, recording_id)
+            key = await service.recording_key(ctx, record)
+            await _note_viewing(ctx, record)
+            place, bound = folder(ctx, record), binding(ctx, record)
+        asked = _RANGE.fullmatch(request.headers.get("range", ""))
+        start, last = (int(asked[1]), int(asked[2]) if asked[2] else None) if asked else (0, None)
+
+        async def read(start: int, last: int | None) -> _Piece:
+            return await asyncio.to_thread(_read, place, key, bound, participant, number, start, last)
+
+        try:
+            piece = await read(start, last)
+        except (KeyError, FileNotFoundError, player.Empty):
+            raise NotFound("recording") from None
+        except (player.Damaged, CryptoError):
+            raise Unavailable("the recording is damaged") from None
+        headers = {"accept-ranges": "bytes", "etag": f'"{piece.etag}"', "content-disposition": "inline"}
+        if start >= piece.size:
+            return Response(b"", status_code=416, headers={"content-range": f"bytes */{piece.size}"})
+        if asked:
+            headers["content-range"] = f"bytes {start}-{start + len(piece.body) - 1}/{piece.size}"
+            return Response(piece.body, status_code=206, media_type=piece.mime, headers=headers)
+
+        async def whole() -> AsyncIterator[bytes]:
+            at = 0
+            while at < piece.size:
+                part = await read(at, None)
+                yield part.body
+                at += len(part.body)
+
+        return Stream(whole(), media_type=piece.mime, headers={**headers, "content-length": str(piece.size)})
+
+
+async def _note_viewing(ctx: Context, record: Recording) -> None:
+    entity = ResourceRef("Recording", record.id)
+    recently = select(AuditEvent.id).where(
+        AuditEvent.type == "telemedicine.recording.view", AuditEvent.entity == str(entity),
+        AuditEvent.actor_id == ctx.actor.id, AuditEvent.at > ctx.now - _SITTING,
+    )  # fmt: skip
+    if (await ctx.db.execute(recently.limit(1))).first() is None:
+        ctx.audit("telemedicine.recording.view", patient_id=record.patient_id, entity=entity)
+
+
+def _seats(place: Path, key: Key, bound: bytes) -> tuple[list[player.Seat], str]:
+    try:
+        with player.Recording(place, key, bound) as opened:
+            return opened.seats(), ""
+    except player.Empty:
+        return [], "empty"
+    except (player.Damaged, CryptoError):
+        return [], "damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    body: bytes
+    size: int
+    mime: str
+    etag: str
+
+
+def _read(
+    place: Path, key: Key, bound: bytes, participant: str, number: int, start: int, last: int | None
+) -> _Piece:
+    with player.Recording(place, key, bound) as opened:
+        view = opened.view(participant, number)
+        end = min(view.size, start + _PIECE, (last + 1) if last is not None else view.size)
+        return _Piece(view.read(start, end - start) if start < end else b"", view.size, view.mime, view.etag)

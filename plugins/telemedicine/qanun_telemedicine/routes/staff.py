@@ -1,0 +1,130 @@
+"""Staff's pages of consultations: who waits, the call's lobby, confirming, admitting, ending."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import structlog
+from litestar import Controller, Response, WebSocket
+
+from qanun.api import Context, Form, Invalid, NotFound, OpenContext, fragment, get, page, post, redirect, websocket
+from qanun.api import Conflict, Unavailable, patient_href
+from qanun_telemedicine import service
+from qanun_telemedicine.media import media_of
+from qanun_telemedicine.models import IN_PROGRESS, OPEN
+from qanun_telemedicine.permissions import Telemedicine
+from qanun_telemedicine.settle import settle_in
+from qanun_telemedicine.sfu.client import MediaError
+from qanun_telemedicine.sockets import Line
+from qanun_telemedicine.views import call_view, whole_view
+
+log = structlog.get_logger("qanun.telemedicine")
+
+_LOBBY = "telemedicine/parts/lobby.html"
+
+
+class StaffController(Controller):
+    path = "/telemedicine"
+
+    @get("/consultations", permission=Telemedicine.CONSULTATION_READ)
+    async def consultations(self, ctx: Context) -> Response[str]:
+        """Today's calls: who waits, what runs, what comes."""
+        return page(ctx, "telemedicine/consultations.html", rows=await service.day_list(ctx), now=ctx.now)
+
+    @get("/consultations/list", permission=Telemedicine.CONSULTATION_READ, live=True)
+    async def consultations_list(self, ctx: Context) -> Response[str]:
+        return fragment(ctx, "telemedicine/parts/day.html", rows=await service.day_list(ctx), now=ctx.now)
+
+    @get("/waiting", permission=Telemedicine.CONSULTATION_READ, live=True)
+    async def waiting(self, ctx: Context, practitioner: UUID | None = None) -> Response[str]:
+        """The waiting room as other pages show it, refreshed by a live notice."""
+        rows = await service.waiting_list(ctx, practitioner)
+        return fragment(ctx, "telemedicine/parts/waiting.html", rows=rows, now=ctx.now, practitioner_id=practitioner)
+
+    @get("/consultations/{consultation_id:uuid}", permission=Telemedicine.CONSULTATION_READ)
+    async def consultation(self, ctx: Context, consultation_id: UUID) -> Response[str]:
+        """One consultation: what happened, and while it is open, the call itself."""
+        row = await service.consultation(ctx, consultation_id)
+        ctx.audit(
+            "telemedicine.consultation.read", patient_id=row.patient_id, entity=service.reference(row)
+        )  # fmt: skip
+        return page(ctx, "telemedicine/consultation.html", media=True, **await whole_view(ctx, row))
+
+    @get("/appointments/{appointment_id:uuid}", permission=Telemedicine.CONSULTATION_READ)
+    async def appointment(self, ctx: Context, appointment_id: UUID) -> Response[str]:
+        """Where a video appointment leads: to the chart with the call docked, or to the consultation's own page."""
+        row = await service.for_appointment(ctx, appointment_id)
+        if row is None:
+            raise NotFound("consultation")
+        chart = patient_href(ctx, row.patient_id) if row.state in OPEN and ctx.can(Telemedicine.CONSULTATION_HOLD) else ""
+        return redirect(ctx, chart or f"/telemedicine/consultations/{row.id}")
+
+    @get("/consultations/{consultation_id:uuid}/lobby", permission=Telemedicine.CONSULTATION_READ, live=True)
+    async def lobby(self, ctx: Context, consultation_id: UUID) -> Response[str]:
+        """The part of the docked call that changes with its state."""
+        return fragment(ctx, _LOBBY, **await call_view(ctx, await service.consultation(ctx, consultation_id)))
+
+    @post("/consultations/{consultation_id:uuid}/identity", permission=Telemedicine.CONSULTATION_HOLD)
+    async def identity(self, ctx: Context, consultation_id: UUID, form: Form) -> Response[str]:
+        row = await service.consultation(ctx, consultation_id, lock=True)
+        checked = [name for name in form.all("identifier") if name]
+        how = {name: form.text(f"how-{name}") or next(iter(service.IDENTIFIERS.get(name, ("",)))) for name in checked}
+        filled = service.IdentityForm(how=how, matches=form.text("outcome") != "mismatch", note=form.text("note"))
+        try:
+            await service.check_identity(ctx, row, filled)
+        except Invalid as error:
+            kept = {"identifier": checked, "note": filled.note, **{f"how-{name}": way for name, way in how.items()}}
+            view = await call_view(ctx, row, values=kept, errors=error.fields)
+            return fragment(ctx, _LOBBY, status=422, **view)
+        return await self._after(ctx, consultation_id)
+
+    @post("/consultations/{consultation_id:uuid}/admit", permission=Telemedicine.CONSULTATION_HOLD)
+    async def admit(self, ctx: Context, consultation_id: UUID) -> Response[str]:
+        row = await service.consultation(ctx, consultation_id, lock=True)
+        try:
+            await service.admit(ctx, row)
+        except Conflict as error:
+            refused = {"admit": service.REFUSALS.get(error.message, error.message)}
+            return fragment(ctx, _LOBBY, status=409, **await call_view(ctx, row, errors=refused))
+        return await self._after(ctx, consultation_id)
+
+    @post("/consultations/{consultation_id:uuid}/end", permission=Telemedicine.CONSULTATION_HOLD)
+    async def end(self, open_context: OpenContext, consultation_id: UUID) -> Response[str]:
+        """End for everybody. The recording stops before the visit is closed, the room closes after it."""
+        async with open_context() as ctx:
+            row = await service.consultation(ctx, consultation_id, lock=True)
+            running = row.state == IN_PROGRESS
+            await service.end(ctx, row)
+            await ctx.db.flush()
+            try:
+                await settle_in(ctx, media_of(ctx.runtime), row)
+            except (MediaError, Unavailable):
+                await service.recording_lost(ctx, row)
+            room, runtime = row.room, ctx.runtime
+        if running:
+            try:
+                await media_of(runtime).client.close_room(room)
+            except (MediaError, Unavailable) as error:
+                log.warning("room_not_closed", code=error.code)
+        return redirect(None, f"/telemedicine/consultations/{consultation_id}")
+
+    @post("/consultations/{consultation_id:uuid}/invitation", permission=Telemedicine.CONSULTATION_INVITE)
+    async def invitation(self, ctx: Context, consultation_id: UUID) -> Response[str]:
+        """A new link for the patient; the old one keeps working until it is used or expires."""
+        row = await service.consultation(ctx, consultation_id, lock=True)
+        link = await service.renew_invitation(ctx, row)
+        return fragment(ctx, "telemedicine/parts/link.html", consultation=row, link=link, may_invite=True)
+
+    @websocket("/consultations/{consultation_id:uuid}/socket", permission=Telemedicine.CONSULTATION_HOLD, live=True)
+    async def socket(self, socket: WebSocket[Any, Any, Any], open_context: OpenContext, consultation_id: UUID) -> None:
+        await Line(socket, open_context, consultation_id).run()
+
+    @staticmethod
+    async def _after(ctx: Context, consultation_id: UUID) -> Response[str]:
+        await ctx.db.flush()
+        row = await service.consultation(ctx, consultation_id)
+        if ctx.web is not None and not ctx.web.fragment:
+            return redirect(ctx, f"/telemedicine/consultations/{consultation_id}")
+        headers = {"HX-Trigger": "telemedicine-changed"}
+        return fragment(ctx, _LOBBY, headers=headers, **await call_view(ctx, row))

@@ -1,0 +1,77 @@
+"""What a page says over its socket. Everything else is refused by name."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated
+
+import msgspec
+
+#: An SDP of many sections, escaped, fits; a chat line always does.
+MOST_LETTERS = 200_000
+
+
+class Said(msgspec.Struct, tag_field="type", forbid_unknown_fields=False):
+    """Base of the messages."""
+
+
+class Join(Said, tag="join"):
+    """Media: connect, with the first offer."""
+
+    number: int
+    sdp: Annotated[str, msgspec.Meta(max_length=MOST_LETTERS)]
+    sources: dict[str, str] = {}
+
+
+class Offer(Said, tag="offer"):
+    """Media: negotiate again."""
+
+    number: int
+    sdp: Annotated[str, msgspec.Meta(max_length=MOST_LETTERS)]
+    sources: dict[str, str] = {}
+
+
+class Leave(Said, tag="leave"):
+    """The person leaves the call. The visit goes on; they can come back."""
+
+
+class Enter(Said, tag="enter"):
+    """The patient goes to the waiting room."""
+
+
+class Concern(Said, tag="concern"):
+    """What matters most to the patient today."""
+
+    text: Annotated[str, msgspec.Meta(max_length=10_000)]
+
+
+class Say(Said, tag="say"):
+    """A line of the chat; `id` is the page's own, for sending again."""
+
+    id: uuid.UUID
+    text: Annotated[str, msgspec.Meta(max_length=20_000)]
+
+
+class Consent(Said, tag="consent"):
+    """An answer to being recorded."""
+
+    decision: str
+    version: str
+
+
+class AskToRecord(Said, tag="record"):
+    """The clinic asks to record (or takes the question, and the recording, back)."""
+
+    on: bool
+
+
+class Ping(Said, tag="ping"):
+    """The page is alive."""
+
+
+class Servers(Said, tag="servers"):
+    """Asks for fresh addresses of the relay before the old credentials end."""
+
+
+Message = Join | Offer | Leave | Enter | Concern | Say | Consent | AskToRecord | Ping | Servers
+DECODER = msgspec.json.Decoder(Message)

@@ -1,0 +1,288 @@
+"""The consultation's life: scheduled → waiting → in progress → ended, or cancelled. One per appointment."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+
+from qanun.api import (
+    N_,
+    BookedAppointment,
+    Conflict,
+    Context,
+    Invalid,
+    NotFound,
+    ResourceRef,
+    invite,
+    new_id,
+    random_token,
+)
+from qanun_telemedicine.events import ConsultationAdmitted, ConsultationEnded, PatientWaiting
+from qanun_telemedicine.models import (
+    CANCELLED,
+    ENDED,
+    IN_PROGRESS,
+    OPEN,
+    SCHEDULED,
+    WAITING,
+    Consultation,
+    Participant,
+    Presence,
+)
+from qanun_telemedicine.service import presence
+from qanun_telemedicine.service.identity import latest_check
+
+MOST_CONCERN = 2000
+TOPIC = "telemedicine.consultation"
+_SEAL = "telemedicine.invitation"
+
+
+NOT_CONFIRMED = "the patient's identity is not confirmed"
+NOBODY_WAITS = "nobody waits for this consultation"
+#: What a refused admission says on the screen.
+REFUSALS: dict[str, object] = {
+    NOT_CONFIRMED: N_("Confirm who the patient is first."),
+    NOBODY_WAITS: N_("The patient is not in the waiting room."),
+}
+
+
+def reference(row: Consultation) -> ResourceRef:
+    return ResourceRef("Consultation", row.id)
+
+
+def changed(ctx: Context, row: Consultation) -> None:
+    """Tell every open page and socket of it; they read what changed themselves."""
+    ctx.notify(TOPIC, consultation=row.id, patient=row.patient_id)
+
+
+async def consultation(ctx: Context, id: uuid.UUID, *, lock: bool = False) -> Consultation:
+    """Raises NotFound for an unknown one, another clinic's, and, for a patient, another patient's."""
+    statement = select(Consultation).where(Consultation.id == id)
+    if lock:
+        statement = statement.with_for_update().execution_options(populate_existing=True)
+    row = (await ctx.db.execute(statement)).scalar_one_or_none()
+    if row is None or (ctx.actor.kind == "patient" and row.patient_id != ctx.actor.patient_id):
+        raise NotFound("consultation")
+    return row
+
+
+async def for_appointment(ctx: Context, appointment_id: uuid.UUID) -> Consultation | None:
+    """None also for a patient who asks about somebody else's."""
+    statement = select(Consultation).where(Consultation.appointment_id == appointment_id)
+    row = (await ctx.db.execute(statement)).scalar_one_or_none()
+    if row is not None and ctx.actor.kind == "patient" and row.patient_id != ctx.actor.patient_id:
+        return None
+    return row
+
+
+async def open_for_patient(ctx: Context, patient_id: uuid.UUID) -> Consultation | None:
+    """The one that matters now: in progress, else waiting, else the nearest scheduled one."""
+    statement = (
+        select(Consultation)
+        .where(Consultation.patient_id == patient_id, Consultation.state.in_(OPEN))
+        .order_by(Consultation.starts_at)
+        .limit(50)
+    )
+    found = (await ctx.db.execute(statement)).scalars().all()
+    order = {IN_PROGRESS: 0, WAITING: 1, SCHEDULED: 2}
+    return min(found, key=lambda row: (order[row.state], abs(row.starts_at - ctx.now)), default=None)
+
+
+async def prepare(ctx: Context, booked: BookedAppointment) -> None:
+    """Make the consultation of a booked video appointment and the patient's one-time link, in the booking's transaction."""
+    if await for_appointment(ctx, booked.id) is not None:
+        raise Conflict("this appointment has a consultation already")
+    row = Consultation(
+        id=new_id(), appointment_id=booked.id, patient_id=booked.patient_id, practitioner_id=booked.practitioner_id,
+        starts_at=booked.start, ends_at=booked.end, state=SCHEDULED, room=random_token(), concern="",
+    )  # fmt: skip
+    ctx.db.add(row)
+    await _invite(ctx, row)
+    ctx.audit("telemedicine.consultation.schedule", patient_id=row.patient_id, entity=reference(row))
+
+
+async def _invite(ctx: Context, row: Consultation) -> str:
+    path = f"/portal/{ctx.tenant.slug}/visits/{row.id}"
+    token = await invite(ctx, row.patient_id, path)
+    row.invitation = await ctx.keys.seal(ctx.db, ctx.tenant.id, token.encode(), _SEAL, str(row.id))
+    return _link(ctx, token)
+
+
+def _link(ctx: Context, token: str) -> str:
+    return f"{ctx.runtime.config.base_url}/portal/{ctx.tenant.slug}/i/{token}"
+
+
+async def invitation_link(ctx: Context, row: Consultation) -> str:
+    """The patient's link as made last; empty when there is none."""
+    if row.invitation is None or row.state not in OPEN:
+        return ""
+    token = await ctx.keys.open(ctx.db, ctx.tenant.id, row.invitation, _SEAL, str(row.id))
+    return _link(ctx, token.decode())
+
+
+async def renew_invitation(ctx: Context, row: Consultation) -> str:
+    """A fresh link, for a patient who lost the first. Raises Conflict when the visit is over."""
+    if row.state not in OPEN:
+        raise Conflict("the consultation is over")
+    link = await _invite(ctx, row)
+    ctx.audit("telemedicine.invitation.renew", patient_id=row.patient_id, entity=reference(row))
+    return link
+
+
+async def enter_waiting_room(ctx: Context, row: Consultation, person: Participant, connection: str) -> None:
+    """The patient is ready and waits. A second time, or after a cut, it changes nothing. Raises Conflict when over."""
+    if row.state not in OPEN:
+        raise Conflict("the consultation is over")
+    if row.state == IN_PROGRESS:
+        return
+    await presence.arrive(ctx, row, person, "lobby", connection)
+    if row.state == SCHEDULED:
+        row.state, row.waiting_since = WAITING, ctx.now
+        ctx.audit("telemedicine.patient.wait", patient_id=row.patient_id, entity=reference(row))
+        ctx.emit(
+            PatientWaiting(consultation_id=row.id, appointment_id=row.appointment_id, patient_id=row.patient_id)
+        )
+    changed(ctx, row)
+
+
+async def write_concern(ctx: Context, row: Consultation, text: str) -> None:
+    """Keep what the patient wants to talk about."""
+    if len(text) > MOST_CONCERN:
+        raise Invalid({"concern": N_("Please make it shorter: at most 2000 letters.")})
+    if row.state not in OPEN:
+        raise Conflict("the consultation is over")
+    if text.strip() != row.concern:
+        row.concern = text.strip()
+        changed(ctx, row)
+
+
+async def admit(ctx: Context, row: Consultation) -> None:
+    """Let the patient in and tie the visit to the chart. Impossible before the identity is confirmed.
+
+    Raises Conflict: not confirmed, found not to match, nobody waits, or over. A second press changes nothing.
+    """
+    if row.state == IN_PROGRESS:
+        return
+    if row.state != WAITING:
+        raise Conflict(NOBODY_WAITS)
+    check = await latest_check(ctx, row.id)
+    if check is None or check.outcome != "confirmed":
+        raise Conflict(NOT_CONFIRMED)
+    row.state, row.admitted_at, row.admitted_by = IN_PROGRESS, ctx.now, ctx.actor.id
+    row.encounter_id = await _open_encounter(ctx, row)
+    ctx.audit(
+        "telemedicine.consultation.admit", patient_id=row.patient_id, entity=reference(row),
+        detail={"identity_check": str(check.id), "encounter": str(row.encounter_id or "")},
+    )  # fmt: skip
+    ctx.emit(
+        ConsultationAdmitted(
+            consultation_id=row.id, appointment_id=row.appointment_id, patient_id=row.patient_id,
+            encounter_id=row.encounter_id,
+        )
+    )  # fmt: skip
+    changed(ctx, row)
+
+
+async def end(ctx: Context, row: Consultation) -> None:
+    """Close the visit: everybody has left, the encounter learns who was there. Raises Conflict when it never began."""
+    if row.state == ENDED:
+        return
+    if row.state != IN_PROGRESS:
+        raise Conflict("the consultation is not in progress")
+    await presence.close_all(ctx, row)
+    row.state, row.ended_at, row.ended_by, row.invitation = ENDED, ctx.now, ctx.actor.id, None
+    row.recording_asked_at = row.recording_asked_by = None
+    stays = await presence.stays(ctx, row.id)
+    if row.encounter_id is not None:
+        await ctx.records.update("Encounter", row.encounter_id, _closing(row, stays, ctx.now))
+    ctx.audit(
+        "telemedicine.consultation.end", patient_id=row.patient_id, entity=reference(row),
+        detail={"encounter": str(row.encounter_id or ""), "stays": _periods(stays)},
+    )  # fmt: skip
+    ctx.emit(
+        ConsultationEnded(
+            consultation_id=row.id, appointment_id=row.appointment_id, patient_id=row.patient_id,
+            encounter_id=row.encounter_id,
+        )
+    )  # fmt: skip
+    changed(ctx, row)
+
+
+async def cancel(ctx: Context, row: Consultation) -> None:
+    """Only before it began. Raises Conflict afterwards; twice changes nothing."""
+    if row.state == CANCELLED:
+        return
+    if row.state not in (SCHEDULED, WAITING):
+        raise Conflict("the consultation has begun")
+    await presence.close_all(ctx, row)
+    row.state, row.invitation = CANCELLED, None
+    ctx.audit("telemedicine.consultation.cancel", patient_id=row.patient_id, entity=reference(row))
+    changed(ctx, row)
+
+
+# --- the encounter ------------------------------------------------------------------------------------------------------
+
+
+async def _open_encounter(ctx: Context, row: Consultation) -> uuid.UUID | None:
+    """The encounter of this appointment, made when nobody has begun it; None on an appliance without records."""
+    if not ctx.records.provides("Encounter"):
+        return None
+    mine = f"Appointment/{row.appointment_id}"
+    for found in await ctx.records.search("Encounter", patient=row.patient_id):
+        links = {link.get("reference") for link in found.get("appointment") or []}
+        if mine in links and found.get("status") != "cancelled":
+            return uuid.UUID(str(found["id"]))
+    made = await ctx.records.create(
+        "Encounter",
+        {
+            "resourceType": "Encounter",
+            "status": "in-progress",
+            "class": {"code": "VR"},
+            "subject": {"reference": f"Patient/{row.patient_id}"},
+            "participant": [{"individual": {"reference": f"Practitioner/{row.practitioner_id}"}}],
+            "period": {"start": ctx.now.isoformat()},
+            "appointment": [{"reference": mine}] if row.appointment_id else [],
+        },
+    )
+    return uuid.UUID(str(made["id"]))
+
+
+def _closing(row: Consultation, stays: list[tuple[Participant, Presence]], now: datetime) -> dict[str, Any]:
+    participants = []
+    for person, stay in stays:
+        if stay.place != "call":
+            continue
+        if person.patient_id:
+            target = f"Patient/{person.patient_id}"
+        elif person.practitioner_id:
+            target = f"Practitioner/{person.practitioner_id}"
+        else:
+            target = ""
+        individual = {"display": person.name, **({"reference": target} if target else {})}
+        participants.append({
+            "individual": individual,
+            "type": [{"text": person.kind}],
+            "period": {"start": stay.joined_at.isoformat(), "end": (stay.left_at or now).isoformat()},
+        })  # fmt: skip
+    assert row.admitted_at is not None
+    return {
+        "status": "finished",
+        "period": {"start": row.admitted_at.isoformat(), "end": now.isoformat()},
+        "participant": participants,
+    }
+
+
+def _periods(stays: list[tuple[Participant, Presence]]) -> list[dict[str, str]]:
+    return [
+        {
+            "participant": str(person.id),
+            "kind": person.kind,
+            "from": stay.joined_at.isoformat(timespec="milliseconds"),
+            "to": stay.left_at.isoformat(timespec="milliseconds") if stay.left_at else "",
+        }
+        for person, stay in stays
+        if stay.place == "call"
+    ]

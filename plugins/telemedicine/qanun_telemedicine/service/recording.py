@@ -1,0 +1,218 @@
+"""When a consultation may be recorded: everybody who is in the call has consented to the words they were shown.
+
+One withdrawal or refusal stops it; somebody who comes later is asked first, and until they answer nothing is recorded.
+This decides; the media server is told elsewhere.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sqlalchemy import select
+
+from qanun.api import N_, Conflict, Context, Invalid, Key, Locale, NotFound, ResourceRef, new_id
+from qanun_telemedicine.models import IN_PROGRESS, Consultation, Participant, Recording, RecordingConsent
+from qanun_telemedicine.service.presence import present
+
+#: Change it whenever one of the sentences changes: consent was given to particular words.
+WORDING_VERSION = "2026-1"
+QUESTION = N_("May we record this visit?")
+SENTENCES = (
+    N_("The clinic asks to record picture and sound. Saying no changes nothing about your care."),
+    N_("Only people of the clinic who may see your record can watch it; every viewing is listed for you."),
+    N_("It is encrypted and stays on the clinic’s own server."),
+    N_("You can stop it at any moment; it stops at once."),
+)
+DECISIONS = ("given", "refused", "withdrawn")
+RUNNING = ("recording", "paused")
+
+Want = Literal["nothing", "run", "pause", "stop"]
+
+
+def wording(locale: Locale) -> tuple[str, list[str]]:
+    """The question and its sentences in one language, exactly as they are shown and kept."""
+    return locale.resolve(QUESTION), [locale.resolve(text) for text in SENTENCES]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What should be so now. `needed` are the people in the call, `given` those of them who consented."""
+
+    want: Want
+    running: Recording | None
+    needed: frozenset[uuid.UUID]
+    given: frozenset[uuid.UUID]
+    against: frozenset[uuid.UUID]
+
+
+async def decisions(ctx: Context, row: Consultation) -> dict[uuid.UUID, RecordingConsent]:
+    """The newest decision of each participant since the question was asked."""
+    if row.recording_asked_at is None:
+        return {}
+    statement = (
+        select(RecordingConsent)
+        .where(
+            RecordingConsent.consultation_id == row.id, RecordingConsent.decided_at >= row.recording_asked_at
+        )
+        .order_by(RecordingConsent.decided_at, RecordingConsent.id)
+    )  # fmt: skip
+    return {found.participant_id: found for found in (await ctx.db.execute(statement)).scalars()}
+
+
+async def consents_of(ctx: Context, consultation_id: uuid.UUID) -> list[tuple[RecordingConsent, Participant]]:
+    """Every answer there was, in order."""
+    statement = (
+        select(RecordingConsent, Participant)
+        .join(Participant, Participant.id == RecordingConsent.participant_id)
+        .where(RecordingConsent.consultation_id == consultation_id)
+        .order_by(RecordingConsent.decided_at)
+        .limit(200)
+    )
+    return [(consent, person) for consent, person in (await ctx.db.execute(statement)).all()]
+
+
+async def running(ctx: Context, consultation_id: uuid.UUID) -> Recording | None:
+    statement = select(Recording).where(Recording.consultation_id == consultation_id, Recording.state.in_(RUNNING))
+    return (await ctx.db.execute(statement)).scalar_one_or_none()
+
+
+async def plan(ctx: Context, row: Consultation) -> Plan:
+    """What the consents and the people in the call demand at this moment."""
+    record = await running(ctx, row.id)
+    needed = frozenset(person.id for person, stay in await present(ctx, row.id) if stay.place == "call")
+    known = await decisions(ctx, row)
+    given = frozenset(id for id in needed if id in known and known[id].decision == "given")
+    against = frozenset(id for id, one in known.items() if one.decision != "given")
+    want: Want
+    if row.state != IN_PROGRESS or row.recording_asked_at is None or against:
+        want = "stop" if record else "nothing"
+    elif needed and given == needed:
+        want = "run"
+    else:
+        want = "pause" if record else "nothing"
+    return Plan(want, record, needed, given, against)
+
+
+async def ask_to_record(ctx: Context, row: Consultation) -> None:
+    """Ask everybody in the call; while the question stands, asking again does nothing."""
+    if row.state != IN_PROGRESS:
+        raise Conflict("only a consultation in progress can be recorded")
+    if row.recording_asked_at is not None:
+        return
+    row.recording_asked_at, row.recording_asked_by = ctx.now, ctx.actor.id
+    _audit(ctx, row, "telemedicine.recording.ask", {})
+    _changed(ctx, row)
+
+
+async def stop_asking(ctx: Context, row: Consultation) -> None:
+    """The clinic does not want to record (any more)."""
+    if row.recording_asked_at is not None:
+        row.recording_asked_at = row.recording_asked_by = None
+        _changed(ctx, row)
+
+
+async def decide(ctx: Context, row: Consultation, person: Participant, decision: str, version: str) -> None:
+    """Keep a participant's answer with the words it was given to.
+
+    Raises Invalid (no such answer, or to other words than today's), Conflict (not asked).
+    """
+    if decision not in DECISIONS:
+        raise Invalid({"decision": N_("Choose one of the listed values.")})
+    if version != WORDING_VERSION:
+        raise Invalid({"version": N_("The wording has changed. Please read it again.")})
+    if row.state != IN_PROGRESS or row.recording_asked_at is None:
+        raise Conflict("nobody asked to record")
+    question, sentences = wording(ctx.locale)
+    ctx.db.add(
+        RecordingConsent(
+            consultation_id=row.id, participant_id=person.id, decision=decision, wording_version=version,
+            wording="\n".join((question, *sentences)), language=ctx.locale.code, decided_at=ctx.now,
+        )
+    )  # fmt: skip
+    await ctx.db.flush()
+    _audit(
+        ctx, row, f"telemedicine.consent.{decision}",
+        {"participant": str(person.id), "wording": version, "language": ctx.locale.code},
+    )  # fmt: skip
+    _changed(ctx, row)
+
+
+async def new_recording(ctx: Context, row: Consultation) -> tuple[Recording, Key]:
+    """The row, its folder and its data key. Commit before a byte is recorded: what no key opens must not be made."""
+    id = new_id()
+    key, wrapped = await ctx.keys.new_data_key(ctx.db, ctx.tenant.id, "recording", id)
+    directory = f"{ctx.tenant.id}/{id}"
+    record = Recording(
+        id=id, consultation_id=row.id, patient_id=row.patient_id, key=wrapped, directory=directory, state="recording",
+        started_at=ctx.now, started_by=row.recording_asked_by or ctx.actor.id,
+    )  # fmt: skip
+    ctx.db.add(record)
+    folder(ctx, record).mkdir(parents=True, exist_ok=True, mode=0o700)
+    _audit(ctx, row, "telemedicine.recording.start", {"recording": str(id)})
+    return record, key
+
+
+async def recording(ctx: Context, id: uuid.UUID) -> Recording:
+    """Raises NotFound for an unknown one and for another clinic's."""
+    found = (await ctx.db.execute(select(Recording).where(Recording.id == id))).scalar_one_or_none()
+    if found is None:
+        raise NotFound("recording")
+    return found
+
+
+async def recordings_of(ctx: Context, consultation_id: uuid.UUID) -> list[Recording]:
+    statement = select(Recording).where(Recording.consultation_id == consultation_id).order_by(Recording.started_at)
+    return list((await ctx.db.execute(statement)).scalars())
+
+
+async def recording_key(ctx: Context, record: Recording) -> Key:
+    key: Key = await ctx.keys.open_data_key(ctx.db, ctx.tenant.id, record.key, "recording", record.id)
+    return key
+
+
+def folder(ctx: Context, record: Recording) -> Path:
+    root: Path = ctx.runtime.config.state_dir / "recordings"
+    return root / record.directory
+
+
+def binding(ctx: Context, record: Recording) -> bytes:
+    """What ties the sealed files to this recording of this clinic."""
+    return b"telemedicine.recording\0" + ctx.tenant.id.bytes + record.id.bytes
+
+
+def stopped(ctx: Context, row: Consultation, record: Recording, status: dict[str, object], *, failed: str = "") -> None:
+    """Note that it has stopped, with what the recorder said last."""
+    record.state = "failed" if failed else "stopped"
+    record.problem = failed or str(status.get("problem") or "")
+    record.stopped_at = ctx.now
+    octets, seconds = status.get("bytes"), status.get("seconds")
+    record.octets = int(octets) if isinstance(octets, int | float) else record.octets
+    record.duration_ms = int(seconds * 1000) if isinstance(seconds, int | float) else record.duration_ms
+    _audit(ctx, row, "telemedicine.recording.stop", {"recording": str(record.id), "problem": record.problem})
+    ctx.defer("telemedicine.finish_recording", recording_id=str(record.id))
+    _changed(ctx, row)
+
+
+async def recording_lost(ctx: Context, row: Consultation) -> None:
+    """The media worker does not answer while the visit ends: what was recorded stands until where it got."""
+    record = await running(ctx, row.id)
+    if record is not None:
+        stopped(ctx, row, record, {}, failed="unavailable")
+
+
+def paused(ctx: Context, row: Consultation, record: Recording, yes: bool) -> None:
+    record.state = "paused" if yes else "recording"
+    kind = "telemedicine.recording.pause" if yes else "telemedicine.recording.resume"
+    _audit(ctx, row, kind, {"recording": str(record.id)})
+    _changed(ctx, row)
+
+
+def _audit(ctx: Context, row: Consultation, type: str, detail: dict[str, str]) -> None:
+    ctx.audit(type, patient_id=row.patient_id, entity=ResourceRef("Consultation", row.id), detail=detail)
+
+
+def _changed(ctx: Context, row: Consultation) -> None:
+    ctx.notify("telemedicine.consultation", consultation=row.id, patient=row.patient_id)

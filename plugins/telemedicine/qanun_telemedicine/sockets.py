@@ -1,0 +1,391 @@
+"""One person's live connection to a consultation: signalling for media, chat, consents, and every change of state.
+
+A socket holds no truth. What it needs it reads; what it learns it stores; whoever reconnects, to whichever process, goes
+on where they were. It closes within a second of the session's end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import WebSocket
+from litestar.exceptions import WebSocketDisconnect
+
+from qanun.api import Conflict, Context, Forbidden, Invalid, NotFound, OpenContext, QanunError, Unavailable, still_allowed
+from qanun_telemedicine import schemas, service
+from qanun_telemedicine.media import Media, ice_servers, media_of
+from qanun_telemedicine.models import IN_PROGRESS, OPEN, Consultation, Participant, QualitySample
+from qanun_telemedicine.service.consultations import TOPIC
+from qanun_telemedicine.settle import recording_failed, settle
+from qanun_telemedicine.sfu.client import MediaError
+from qanun_telemedicine.sfu.protocol import Event
+
+log = structlog.get_logger("qanun.telemedicine")
+
+Socket = WebSocket[Any, Any, Any]
+
+#: How often the session is looked at, and how often the person's presence is noted.
+_CHECK_S = 0.7
+_SEEN_EVERY = 14
+#: A page that says nothing this long is gone, whatever the network says.
+_SILENT_S = 20.0
+_CHECK_PATIENCE = 8
+_SIGNED_OUT, _TAKEN_OVER, _GARBAGE = 4401, 4409, 4400
+
+
+class Line:
+    """One connection. `run` returns when it is over; nothing it raises reaches other connections."""
+
+    def __init__(self, socket: Socket, open_context: OpenContext, consultation_id: uuid.UUID) -> None:
+        self.socket = socket
+        self.open_context = open_context
+        self.consultation_id = consultation_id
+        self.connection = uuid.uuid4().hex
+        self.place = ""
+        self._sending = asyncio.Lock()
+        self._telling = asyncio.Lock()
+        self._heard = 0.0
+        self._last_line: uuid.UUID | None = None
+        self._last_state: dict[str, Any] | None = None
+        self._sampled = 0.0
+        self._media: Media | None = None
+        self.room = ""
+        self.person = ""
+
+    async def run(self) -> None:
+        async with self.open_context() as ctx:
+            row, person = await self._row(ctx)
+            self.room, self.person = row.room, str(person.id)
+            runtime, tenant_id = ctx.runtime, ctx.tenant.id
+            servers = ice_servers(ctx, self.person)
+        with contextlib.suppress(Unavailable):
+            self._media = media_of(runtime)
+        await self.socket.accept()
+        self._heard = asyncio.get_running_loop().time()
+        async with contextlib.AsyncExitStack() as stack:
+            notices = await stack.enter_async_context(runtime.live.listen(tenant_id))
+            works = [self._read(), self._notices(notices), self._watch()]
+            if self._media is not None:
+                works.append(self._events(stack.enter_context(self._media.listen(self.room))))
+            await self._send({"type": "welcome", "me": self.person, "ice_servers": servers, "video": self._media is not None})
+            await self._tell_all()
+            tasks = [asyncio.create_task(work) for work in works]
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+                    if isinstance(outcome, Exception) and not isinstance(outcome, WebSocketDisconnect | ConnectionError):
+                        log.error("consultation_socket_failed", exc_info=outcome)
+                await asyncio.shield(self._gone())
+
+    # --- reading ----------------------------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        faults = 0
+        while True:
+            text = await self.socket.receive_data("text")
+            self._heard = asyncio.get_running_loop().time()
+            try:
+                message = schemas.DECODER.decode(text)
+            except (msgspec.DecodeError, ValueError):
+                faults += 1
+                if faults > 20:
+                    await self._close(_GARBAGE)
+                    return
+                await self._send({"type": "problem", "code": "malformed"})
+                continue
+            await self._do(message)
+
+    async def _do(self, message: schemas.Message) -> None:
+        number = getattr(message, "number", None)
+        try:
+            await self._act(message)
+        except MediaError as error:
+            await self._send({"type": "error", "number": number, "code": error.code})
+        except Invalid as error:
+            async with self.open_context() as ctx:
+                fields = {name: ctx.locale.resolve(text) for name, text in error.fields.items()}
+            await self._send({"type": "problem", "code": error.code, "fields": fields, "about": _tag(message)})
+        except QanunError as error:
+            if number is not None:
+                await self._send({"type": "error", "number": number, "code": _media_code(error)})
+            else:
+                await self._send({"type": "problem", "code": error.code, "about": _tag(message)})
+        except (WebSocketDisconnect, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            # The database is away, most likely. The page keeps what it has and says so.
+            log.warning("consultation_message_failed", about=_tag(message), error=type(error).__name__)
+            await self._send({"type": "problem", "code": "unavailable", "about": _tag(message)})
+
+    async def _act(self, message: schemas.Message) -> None:
+        match message:
+            case schemas.Ping():
+                await self._send({"type": "pong"})
+            case schemas.Servers():
+                async with self.open_context() as ctx:
+                    servers = ice_servers(ctx, self.person)
+                await self._send({"type": "servers", "ice_servers": servers})
+            case schemas.Join():
+                await self._join(message)
+            case schemas.Offer():
+                described = await self._worker().client.offer(self.room, self.person, message.sdp, message.sources)
+                await self._send(_answer(message.number, described))
+            case schemas.Leave():
+                await self._leave()
+            case schemas.Enter():
+                await self._enter()
+            case schemas.Concern():
+                await self._with_row(lambda ctx, row, person: service.write_concern(ctx, row, message.text), lock=True)
+            case schemas.Say():
+                await self._with_row(lambda ctx, row, person: service.say(ctx, row, person, message.id, message.text))
+            case schemas.Consent():
+                await self._with_row(
+                    lambda ctx, row, person: service.decide(ctx, row, person, message.decision, message.version),
+                    lock=True,
+                )
+                await settle(self.open_context, self._worker(), self.consultation_id)
+            case schemas.AskToRecord():
+                await self._ask_to_record(message.on)
+
+    # --- acts -------------------------------------------------------------------------------------------------------------
+
+    async def _row(self, ctx: Context, *, lock: bool = False) -> tuple[Consultation, Participant]:
+        row = await service.consultation(ctx, self.consultation_id, lock=lock)
+        return row, await service.attend(ctx, row)
+
+    async def _with_row(
+        self, act: Callable[[Context, Consultation, Participant], Awaitable[Any]], *, lock: bool = False
+    ) -> None:
+        async with self.open_context() as ctx:
+            row, person = await self._row(ctx, lock=lock)
+            await act(ctx, row, person)
+
+    def _worker(self) -> Media:
+        if self._media is None:
+            raise Unavailable("video is not set up on this server")
+        return self._media
+
+    async def _join(self, message: schemas.Join) -> None:
+        media = self._worker()
+
+        async def come(ctx: Context, row: Consultation, person: Participant) -> None:
+            if row.state != IN_PROGRESS:
+                raise Forbidden("not admitted") if row.state in OPEN else Conflict("the consultation is over")
+            await service.arrive(ctx, row, person, "call", self.connection)
+
+        await self._with_row(come, lock=True)
+        self.place = "call"
+        # Before any media of theirs exists: who has not been asked must not be recorded.
+        await settle(self.open_context, media, self.consultation_id)
+        described = await media.client.join(self.room, self.person, message.sdp, message.sources)
+        await self._send(_answer(message.number, described))
+
+    async def _leave(self) -> None:
+        place, self.place = self.place, ""
+        await self._with_row(lambda ctx, row, person: service.depart(ctx, row, person, self.connection))
+        if place == "call":
+            with contextlib.suppress(MediaError):
+                await self._worker().client.leave(self.room, self.person)
+            await settle(self.open_context, self._worker(), self.consultation_id)
+
+    async def _enter(self) -> None:
+        async def enter(ctx: Context, row: Consultation, person: Participant) -> None:
+            if ctx.actor.kind != "patient":
+                raise Forbidden("only the patient waits")
+            await service.enter_waiting_room(ctx, row, person, self.connection)
+
+        await self._with_row(enter, lock=True)
+        self.place = self.place or "lobby"
+
+    async def _ask_to_record(self, on: bool) -> None:
+        async def ask(ctx: Context, row: Consultation, person: Participant) -> None:
+            if ctx.actor.kind == "patient":
+                raise Forbidden("the clinic asks")
+            await (service.ask_to_record if on else service.stop_asking)(ctx, row)
+
+        await self._with_row(ask, lock=True)
+        await settle(self.open_context, self._worker(), self.consultation_id)
+
+    # --- telling ----------------------------------------------------------------------------------------------------------
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        async with self._sending:
+            await self.socket.send_data(msgspec.json.encode(message).decode())
+
+    async def _close(self, code: int) -> None:
+        with contextlib.suppress(Exception):
+            async with self._sending:
+                await self.socket.close(code)
+
+    async def _tell_all(self) -> None:
+        """State and chat as they are now; only what is new is sent."""
+        async with self._telling:
+            await self._tell_news()
+
+    async def _tell_news(self) -> None:
+        async with self.open_context() as ctx:
+            row, person = await self._row(ctx)
+            state = await service.snapshot(ctx, row, person)
+            lines = await service.said(ctx, row.id, after=self._last_line)
+            taken = await self._taken_over(ctx, person)
+        if taken:
+            await self._close(_TAKEN_OVER)
+            return
+        if state != self._last_state:
+            self._last_state = state
+            await self._send(state)
+        for line, author in lines:
+            self._last_line = line.id
+            await self._send({
+                "type": "said", "id": str(line.id), "client_id": str(line.client_id), "text": line.text,
+                "from": str(author.id), "name": author.name, "me": author.id == person.id, "at": line.sent_at.isoformat(),
+            })  # fmt: skip
+
+    async def _taken_over(self, ctx: Context, person: Participant) -> bool:
+        """A newer connection of the same person (another tab, another phone) has the call now."""
+        if self.place != "call":
+            return False
+        here = await service.present(ctx, self.consultation_id)
+        held = [stay.connection for one, stay in here if one.id == person.id and stay.place == "call"]
+        return bool(held) and held[0] not in ("", self.connection)
+
+    async def _notices(self, queue: asyncio.Queue[Any]) -> None:
+        mine = str(self.consultation_id)
+        while True:
+            notice = await queue.get()
+            about_me = notice.topic == TOPIC and notice.ids.get("consultation") == mine
+            # Others leaving the queue move this patient forward.
+            queued = notice.topic == TOPIC and self.place == "lobby"
+            if about_me or queued or notice.topic == "core.reconnected":
+                with _outage_survived():
+                    await self._tell_all()
+
+    async def _events(self, queue: asyncio.Queue[Event]) -> None:
+        while True:
+            event = await queue.get()
+            mine = event.participant == self.person
+            with _outage_survived():
+                if event.event == "worker.restarted":
+                    await self._send({"type": "restarted"})
+                elif event.event == "participant.tracks" and mine:
+                    await self._send({"type": "tracks", **event.data})
+                elif event.event == "participant.quality" and mine:
+                    await self._send({"type": "quality", **event.data})
+                    await self._sample(event.data)
+                elif event.event == "participant.speaker":
+                    await self._send({"type": "speaker", "participant": event.participant})
+                elif event.event == "recording.failed":
+                    problem = str(event.data.get("problem", "failed"))
+                    await recording_failed(self.open_context, self.consultation_id, self._worker(), problem)
+
+    async def _sample(self, figures: dict[str, Any]) -> None:
+        now = asyncio.get_running_loop().time()
+        if self.place != "call" or now - self._sampled < 10:
+            return
+        self._sampled = now
+        async with self.open_context() as ctx:
+            ctx.db.add(
+                QualitySample(
+                    consultation_id=self.consultation_id, participant_id=uuid.UUID(self.person), at=ctx.now,
+                    state=str(figures.get("state", "")), rtt_ms=_whole(figures.get("rtt_ms")),
+                    loss=figures.get("loss_down"), jitter_ms=_whole(figures.get("jitter_ms")),
+                )
+            )  # fmt: skip
+
+    # --- watching over it -------------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Ends the connection when the session ended, or the page fell silent; notes that the person is here."""
+        turn, failures = 0, 0
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_CHECK_S)
+            turn += 1
+            if loop.time() - self._heard > _SILENT_S:
+                return
+            try:
+                if not await still_allowed(self.socket, active=turn % _SEEN_EVERY == 0):
+                    await self._put_out()
+                    return
+                if turn % _SEEN_EVERY == 0:
+                    await self._note_presence()
+                failures = 0
+            except (QanunError, MediaError):
+                raise
+            except Exception as error:
+                # The records are away. The call goes on for a while: it needs nothing of them.
+                failures += 1
+                if failures == 1:
+                    log.warning("consultation_check_failed", error=type(error).__name__)
+                if failures > _CHECK_PATIENCE * 60:
+                    return
+
+    async def _note_presence(self) -> None:
+        async with self.open_context() as ctx:
+            row = await service.consultation(ctx, self.consultation_id)
+            await service.seen(ctx, uuid.UUID(self.person), self.connection)
+            swept = await service.sweep(ctx, row)
+        if swept and self._media is not None:
+            await settle(self.open_context, self._media, self.consultation_id)
+        await self._tell_all()
+
+    async def _put_out(self) -> None:
+        """The session is over: out of the media at once, too."""
+        if self.place == "call" and self._media is not None:
+            with contextlib.suppress(MediaError):
+                await self._media.client.leave(self.room, self.person)
+        await self._close(_SIGNED_OUT)
+
+    async def _gone(self) -> None:
+        """The connection is over, for whatever reason but a spoken one: the person may come back."""
+        if not self.place:
+            return
+        with contextlib.suppress(Exception):
+            async with self.open_context() as ctx:
+                row, person = await self._row(ctx)
+                await service.loosen(ctx, row, person, self.connection)
+
+
+def _answer(number: int, described: Any) -> dict[str, Any]:
+    return {
+        "type": "answer",
+        "number": number,
+        "sdp": described.sdp,
+        "tracks": [msgspec.to_builtins(track) for track in described.tracks],
+        "wanted": described.wanted,
+    }
+
+
+def _tag(message: schemas.Message) -> str:
+    return str(message.__struct_config__.tag)
+
+
+def _media_code(error: QanunError) -> str:
+    """`closed` and `forbidden` make the page's media session give up; anything else is tried again."""
+    if isinstance(error, Conflict | NotFound):
+        return "closed"
+    return "forbidden" if isinstance(error, Forbidden) else error.code
+
+
+def _whole(value: Any) -> int | None:
+    return round(value) if isinstance(value, int | float) else None
+
+
+@contextlib.contextmanager
+def _outage_survived() -> Any:
+    """A failing database or media worker does not end the connection; what was missed is told with the next change."""
+    try:
+        yield
+    except (WebSocketDisconnect, ConnectionError, asyncio.CancelledError):
+        raise
+    except Exception as error:
+        log.warning("consultation_update_missed", error=type(error).__name__)

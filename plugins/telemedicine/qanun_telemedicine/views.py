@@ -1,0 +1,81 @@
+"""What templates need of a consultation, gathered once: values, never queries in a template."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import select
+
+from qanun.api import N_, Context, Patient, PatientIdentifier, Practitioner, patient_href
+from qanun_telemedicine import service
+from qanun_telemedicine.models import OPEN, SCHEDULED, WAITING, Consultation
+from qanun_telemedicine.permissions import Telemedicine
+from qanun_telemedicine.service.listing import minutes_waiting
+from qanun_telemedicine.service.presence import connected
+from qanun_telemedicine.service.recording import WORDING_VERSION
+
+
+async def people(ctx: Context, row: Consultation) -> tuple[Patient, Practitioner]:
+    patient = (await ctx.db.execute(select(Patient).where(Patient.id == row.patient_id))).scalar_one()
+    found = select(Practitioner).where(Practitioner.id == row.practitioner_id)
+    return patient, (await ctx.db.execute(found)).scalar_one()
+
+
+async def call_view(
+    ctx: Context, row: Consultation, *, values: Mapping[str, Any] | None = None, errors: Mapping[str, Any] | None = None,
+    standalone: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Everything that the docked call and its lobby show."""
+    patient, practitioner = await people(ctx, row)
+    here = await service.present(ctx, row.id)
+    check = await service.latest_check(ctx, row.id)
+    person = f"User/{ctx.actor.id}"
+    question, sentences = service.wording(ctx.locale)
+    identifiers = select(PatientIdentifier).where(PatientIdentifier.patient_id == patient.id).limit(20)
+    may_hold = ctx.can(Telemedicine.CONSULTATION_HOLD)
+    return {
+        "consultation": row,
+        "patient": patient,
+        "practitioner": practitioner,
+        "check": check,
+        "identity": IDENTITY_LABELS,
+        "identifiers": (await ctx.db.execute(identifiers)).scalars().all() if may_hold else [],
+        "waited": minutes_waiting(row, ctx.now),
+        "patient_here": any(one.kind == "patient" and connected(ctx, stay) for one, stay in here),
+        "link": await service.invitation_link(ctx, row) if row.state in (SCHEDULED, WAITING) else "",
+        "mine": any(one.subject == person and stay.place == "call" for one, stay in here),
+        "may_hold": may_hold,
+        "may_invite": ctx.can(Telemedicine.CONSULTATION_INVITE),
+        "question": question,
+        "sentences": sentences,
+        "wording_version": WORDING_VERSION,
+        "chart": patient_href(ctx, patient.id),
+        "values": dict(values or {}),
+        "errors": dict(errors or {}),
+        "standalone": standalone,
+        "open": row.state in OPEN,
+    }
+
+
+async def whole_view(ctx: Context, row: Consultation) -> dict[str, Any]:
+    """What happened in a consultation: stays, identity, consents, recordings, chat."""
+    call = await call_view(ctx, row, standalone=True)
+    return {
+        **call,
+        "stays": await service.stays(ctx, row.id),
+        "recordings": await service.recordings_of(ctx, row.id),
+        "consents": await service.consents_of(ctx, row.id),
+        "lines": await service.said(ctx, row.id),
+        "may_play": ctx.can(Telemedicine.RECORDING_PLAY),
+    }
+
+
+#: Identifier → (label, {way: label}); the same keys as `service.IDENTIFIERS`.
+IDENTITY_LABELS: dict[str, tuple[object, dict[str, object]]] = {
+    "name": (N_("Full name"), {"said": N_("said by the patient"), "shown": N_("seen on a document")}),
+    "birth-date": (N_("Date of birth"), {"said": N_("said by the patient"), "shown": N_("seen on a document")}),
+    "document": (N_("Identity document"), {"shown": N_("held to the camera"), "read-out": N_("number read out")}),
+    "phone": (N_("Phone"), {"called-back": N_("called back on the number we have")}),
+    "photo": (N_("Photo"), {"compared": N_("face compared with the photo")}),
+}
