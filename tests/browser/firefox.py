@@ -1,8 +1,8 @@
 """Debian's headless Firefox over WebDriver BiDi, with nothing but `websockets`: no geckodriver, no selenium.
 
-    async with Firefox() as firefox:
-        page = await firefox.page("http://127.0.0.1:8000/")
-        await page.evaluate("document.title")
+async with Firefox() as firefox:
+    page = await firefox.page("http://127.0.0.1:8000/")
+    await page.evaluate("document.title")
 """
 
 import asyncio

@@ -6,7 +6,7 @@ into free ones without any further negotiation. One codec per kind (VP8, Opus), 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from qanun_telemedicine.sfu import rtp
@@ -120,11 +120,13 @@ class Local:
     version: int
 
 
-def agree(offer: Offer, first_ssrc: int, known: Mapping[str, "Agreed"]) -> list[Agreed]:
-    """What every section comes to. `known` are the sections of the last answer by mid: they keep their SSRCs."""
+def agree(offer: Offer, ssrcs: Iterator[int], known: Mapping[str, "Agreed"]) -> list[Agreed]:
+    """What every section comes to. `known` are the sections of the last answer by mid: they keep their SSRCs.
+
+    `ssrcs` must never give a number twice under the same keys: two streams of one SSRC would share their nonces.
+    """
     agreed: list[Agreed] = []
     slots = {"audio": 0, "video": 0}
-    next_ssrc = max([first_ssrc, *(one.rtx_ssrc + 1 for one in known.values()), *(one.ssrc + 1 for one in known.values())])
     for section in offer.sections:
         one = _agree(section)
         if one.role == "send":
@@ -134,9 +136,8 @@ def agree(offer: Offer, first_ssrc: int, known: Mapping[str, "Agreed"]) -> list[
             if before is not None and before.ssrc:
                 one.ssrc, one.rtx_ssrc = before.ssrc, before.rtx_ssrc if one.rtx else 0
             else:
-                one.ssrc = next_ssrc
-                one.rtx_ssrc = next_ssrc + 1 if one.rtx else 0
-                next_ssrc += 2
+                one.ssrc = next(ssrcs)
+                one.rtx_ssrc = next(ssrcs) if one.rtx else 0
         agreed.append(one)
     return agreed
 

@@ -184,7 +184,9 @@ class MediaClient:
     async def close_room(self, room: str) -> None:
         await self._request(p.CloseRoom(next(self._ids), room), 15.0)
 
-    async def join(self, room: str, participant: str, sdp: str, sources: Mapping[str, str] | None = None) -> p.Described:
+    async def join(
+        self, room: str, participant: str, sdp: str, sources: Mapping[str, str] | None = None
+    ) -> p.Described:
         """Open the room if need be, connect the participant and give the answer to the offer."""
         await self.open_room(room)
         request = p.Join(next(self._ids), room, participant, sdp, dict(sources or {}))

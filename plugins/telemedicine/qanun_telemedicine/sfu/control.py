@@ -46,7 +46,9 @@ class _State:
 class Control:
     """Listens to the engine and keeps the streams of all rooms healthy."""
 
-    def __init__(self, engine: Engine, paths: Paths, emit: Callable[[str, Participant, dict[str, object]], None]) -> None:
+    def __init__(
+        self, engine: Engine, paths: Paths, emit: Callable[[str, Participant, dict[str, object]], None]
+    ) -> None:
         self.engine = engine
         self.paths = paths
         self.rooms: Rooms

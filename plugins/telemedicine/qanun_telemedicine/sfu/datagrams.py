@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import cffi
-from pylibsrtp import ffi as srtp_ffi
+from pylibsrtp._binding import ffi as srtp_ffi
 
 #: Room for a packet of a 1 500-byte MTU, its growth by our header extensions and the SRTP trailer.
 SLOT = 2048

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pylibsrtp
-from pylibsrtp import ffi, lib
+from pylibsrtp._binding import ffi, lib
 
 from qanun_telemedicine.sfu import rtp
 from qanun_telemedicine.sfu.datagrams import Datagrams, address_of, raw_address
@@ -29,90 +29,15 @@ from qanun_telemedicine.sfu.engine import (
 from qanun_telemedicine.sfu.forwarding import Sender
 from qanun_telemedicine.sfu.reception import Reception
 from qanun_telemedicine.sfu.rtcp import SenderReport
+from qanun_telemedicine.sfu.streams import Stream, Track, Transport
 from qanun_telemedicine.sfu.tap import Tap
 
 log = logging.getLogger(__name__)
 
-#: SSRCs one transport may invent, and addresses it may be reached from.
-_MOST_STREAMS = 64
+#: Addresses one transport may be reached from.
 _MOST_ADDRESSES = 16
 #: Arrivals kept when nobody collects them.
 _MOST_ARRIVALS = 5000
-#: Sent packets remembered for transport-wide feedback: some seconds of video.
-_SENT_LOG = 2048
-
-
-class _Stream:
-    """One SSRC that a transport sends."""
-
-    __slots__ = ("primary", "reception", "retransmission", "rid", "track")
-
-    def __init__(self, reception: Reception, track: "_Track", rid: str, retransmission: bool) -> None:
-        self.reception = reception
-        self.track = track
-        self.rid = rid
-        self.retransmission = retransmission
-        #: For retransmissions: the stream they repair.
-        self.primary: _Stream | None = None
-
-
-class _Track:
-    """One published track with its layers and who gets it."""
-
-    def __init__(self, spec: TrackSpec, transport: "_Transport") -> None:
-        self.spec = spec
-        self.transport = transport
-        self.layers: dict[str, _Stream] = {}
-        self.outputs: list[tuple[_Transport, Sender]] = []
-        self.taps: list[Tap] = []
-        self.tapped: _Stream | None = None
-        self.level = 0
-        self.started = False
-        self.extensions = dict(spec.extensions)
-        self.level_id = spec.extensions.get(rtp.AUDIO_LEVEL, 0)
-        self.video = spec.kind == "video"
-
-    def best(self, now_ns: int) -> "_Stream | None":
-        """The widest layer that arrives."""
-        alive = [layer for layer in self.layers.values() if now_ns - layer.reception.last_ns < 1_500_000_000]
-        rids = self.spec.rids
-        return max(
-            alive,
-            key=lambda layer: (layer.reception.width, rids.index(layer.rid) if layer.rid in rids else 0),
-            default=None,
-        )
-
-
-class _Transport:
-    def __init__(self, name: str, keys: SrtpKeys | None) -> None:
-        self.name = name
-        self.rtp_in: Any = None
-        self.rtp_out: Any = None
-        self.keys: SrtpKeys | None = None
-        if keys is not None:
-            self.unlock(keys)
-        self.addresses: list[bytes] = []
-        self.target: bytes | None = None
-        self.tracks: dict[str, _Track] = {}
-        self.streams: dict[int, _Stream] = {}
-        self.senders: dict[str, Sender] = {}
-        self.by_ssrc: dict[int, Sender] = {}
-        self.routes: dict[str, _Track] = {}
-        self.arrivals: list[tuple[int, int]] = []
-        self.counters = Counters()
-        #: Transport-wide numbers: the next one, and what went out under the last ones.
-        self.number = 0
-        self.log: list[tuple[int, int, int] | None] = [None] * _SENT_LOG
-        self.mid_id = self.rid_id = self.repaired_id = self.transport_cc_id = 0
-
-    def sent(self, size: int, now_ns: int) -> None:
-        """A packet has gone out under the current transport-wide number."""
-        self.log[self.number % _SENT_LOG] = (self.number, now_ns, size)
-        self.number = (self.number + 1) & 0xFFFF
-
-    def unlock(self, keys: SrtpKeys) -> None:
-        self.keys = keys
-        self.rtp_in, self.rtp_out = keys.rtp_in._srtp[0], keys.rtp_out._srtp[0]
 
 
 class PythonEngine:
@@ -121,9 +46,9 @@ class PythonEngine:
     def __init__(self, listen: Address) -> None:
         self._datagrams = Datagrams(listen)
         self.address = self._datagrams.address
-        self._by_address: dict[bytes, _Transport] = {}
-        self._transports: dict[str, _Transport] = {}
-        self._tracks: dict[str, _Track] = {}
+        self._by_address: dict[bytes, Transport] = {}
+        self._transports: dict[str, Transport] = {}
+        self._tracks: dict[str, Track] = {}
         self._length = ffi.new("int *")
         self._listener: EngineListener
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -183,7 +108,7 @@ class PythonEngine:
             counters.rejected += 1
             log.exception("packet of %s could not be forwarded", transport.name)
 
-    def _take_rtcp(self, transport: _Transport, address: bytes, data: bytes) -> None:
+    def _take_rtcp(self, transport: Transport, address: bytes, data: bytes) -> None:
         try:
             plain = transport.keys.rtcp_in.unprotect_rtcp(data)  # type: ignore[union-attr]
         except (pylibsrtp.Error, ValueError):  # authentication, a replay, or longer than any compound packet
@@ -193,12 +118,12 @@ class PythonEngine:
             self._follow(transport, address)
         self._listener.rtcp_received(transport.name, plain, self._now)
 
-    def _follow(self, transport: _Transport, address: bytes) -> None:
+    def _follow(self, transport: Transport, address: bytes) -> None:
         # Authentic, and from an address that answered for itself with STUN: the path in use has changed.
         transport.target = address
         self._listener.moved(transport.name, address_of(address))
 
-    def _received(self, transport: _Transport, packet: rtp.Packet, size: int) -> None:
+    def _received(self, transport: Transport, packet: rtp.Packet, size: int) -> None:
         now = self._now
         if transport.transport_cc_id:
             number = packet.extensions.get(transport.transport_cc_id)
@@ -206,13 +131,15 @@ class PythonEngine:
                 transport.arrivals.append((number[0] << 8 | number[1], now))
         stream = transport.streams.get(packet.ssrc)
         if stream is None:
-            stream = self._learn(transport, packet)
+            stream = transport.learn(packet)
             if stream is None:
                 transport.counters.unrouted += 1
                 return
+            if not stream.retransmission:
+                self._aim(stream.track)
         if stream.retransmission:
             stream.reception.arrived(packet, size, now)
-            primary = stream.primary or self._primary(stream)
+            primary = stream.track.layers.get(stream.rid)
             if primary is None or packet.padding_only() or len(packet.payload) < 3:
                 return
             # RFC 4588: the original sequence number, then the original payload.
@@ -247,7 +174,7 @@ class PythonEngine:
         if track.taps:
             self._feed_taps(track, stream, packet, now)
 
-    def _forward(self, track: _Track, reception: Reception, packet: rtp.Packet, now: int) -> None:
+    def _forward(self, track: Track, reception: Reception, packet: rtp.Packet, now: int) -> None:
         datagrams, size = self._datagrams, self._length
         for transport, sender in track.outputs:
             if transport.target is None or transport.keys is None:
@@ -272,7 +199,7 @@ class PythonEngine:
                 if counters.failures == 1:
                     log.exception("forwarding to %s failed", transport.name)
 
-    def _feed_taps(self, track: _Track, stream: _Stream, packet: rtp.Packet, now: int) -> None:
+    def _feed_taps(self, track: Track, stream: Stream, packet: rtp.Packet, now: int) -> None:
         if stream is not track.tapped:
             # Another layer only at its key frame, and only the widest.
             if track.video and not packet.key:
@@ -287,51 +214,7 @@ class PythonEngine:
             except Exception:
                 log.exception("tap of track %s failed", track.spec.id)
 
-    # -- telling streams apart ----------------------------------------------------------------------------------------
-
-    def _learn(self, transport: _Transport, packet: rtp.Packet) -> _Stream | None:
-        """Which track and layer a new SSRC belongs to: by its extensions, then the description, then the payload type."""
-        if len(transport.streams) >= _MOST_STREAMS:
-            return None
-        ssrc, kind, extensions = packet.ssrc, packet.payload_type, packet.extensions
-        track: _Track | None = None
-        mid = _text(extensions.get(transport.mid_id))
-        rid = _text(extensions.get(transport.rid_id))
-        repaired = _text(extensions.get(transport.repaired_id))
-        tracks = transport.tracks.values()
-        if mid:
-            track = next((one for one in tracks if one.spec.mid == mid), None)
-        if track is None:
-            track = next((one for one in tracks if ssrc in one.spec.ssrcs), None)
-        if track is None:
-            fitting = [one for one in tracks if kind in (one.spec.payload_type, one.spec.rtx_payload_type)]
-            track = fitting[0] if len(fitting) == 1 else None
-        if track is None:
-            return None
-        spec = track.spec
-        retransmission = kind == spec.rtx_payload_type
-        declared = spec.ssrcs.get(ssrc)
-        rid = rid or repaired or (declared[0] if declared else "")
-        if spec.rids and rid not in spec.rids:
-            return None
-        if not spec.rids:
-            rid = ""
-        reception = Reception(ssrc, spec.clock_rate, keep=track.video and not retransmission)
-        stream = _Stream(reception, track, rid, retransmission)
-        if not retransmission:
-            if kind != spec.payload_type:
-                return None
-            track.layers[rid] = stream
-        transport.streams[ssrc] = stream
-        if not retransmission:
-            self._aim(track)
-        return stream
-
-    def _primary(self, stream: _Stream) -> _Stream | None:
-        stream.primary = stream.track.layers.get(stream.rid)
-        return stream.primary
-
-    def _aim(self, track: _Track) -> None:
+    def _aim(self, track: Track) -> None:
         """Give every section that waits for this track something to wait for."""
         for _, sender in track.outputs:
             if sender.wanted is None or not any(sender.wanted is s.reception for s in track.layers.values()):
@@ -374,11 +257,11 @@ class PythonEngine:
     # -- what there is ------------------------------------------------------------------------------------------------
 
     def add_transport(self, transport: str, keys: SrtpKeys) -> None:
-        one = self._transports.setdefault(transport, _Transport(transport, None))
+        one = self._transports.setdefault(transport, Transport(transport, None))
         one.unlock(keys)
 
     def bind(self, transport: str, address: Address) -> None:
-        one = self._transports.setdefault(transport, _Transport(transport, None))
+        one = self._transports.setdefault(transport, Transport(transport, None))
         raw = raw_address(address)
         before = self._by_address.get(raw)
         if before is one:
@@ -408,8 +291,8 @@ class PythonEngine:
             self._unroute(one, sender)
 
     def publish(self, transport: str, track: TrackSpec) -> None:
-        one = self._transports.setdefault(transport, _Transport(transport, None))
-        self._tracks[track.id] = one.tracks[track.id] = _Track(track, one)
+        one = self._transports.setdefault(transport, Transport(transport, None))
+        self._tracks[track.id] = one.tracks[track.id] = Track(track, one)
         one.mid_id = track.extensions.get(rtp.MID, one.mid_id)
         one.rid_id = track.extensions.get(rtp.RID, one.rid_id)
         one.repaired_id = track.extensions.get(rtp.REPAIRED_RID, one.repaired_id)
@@ -426,7 +309,7 @@ class PythonEngine:
             self._unroute(transport, sender.spec.id)
 
     def add_sender(self, transport: str, sender: SenderSpec) -> None:
-        one = self._transports.setdefault(transport, _Transport(transport, None))
+        one = self._transports.setdefault(transport, Transport(transport, None))
         # Numbers below half the range, as libsrtp wants them for the first packet.
         made = Sender(sender, 1 + secrets.randbelow(0x3FFF), secrets.randbelow(1 << 31))
         one.senders[sender.id] = one.by_ssrc[sender.ssrc] = made
@@ -452,7 +335,7 @@ class PythonEngine:
                 self._aim(source)
         out.pause(paused)
 
-    def _unroute(self, transport: _Transport, sender: str) -> None:
+    def _unroute(self, transport: Transport, sender: str) -> None:
         source = transport.routes.pop(sender, None)
         out = transport.senders.get(sender)
         if out is not None:
@@ -506,11 +389,7 @@ class PythonEngine:
         one = self._transports.get(transport)
         if one is None:
             return []
-        found: list[tuple[int, int] | None] = []
-        for number in range(first, first + count):
-            entry = one.log[number % _SENT_LOG]
-            found.append((entry[1], entry[2]) if entry is not None and entry[0] == number & 0xFFFF else None)
-        return found
+        return [one.sent_as(number) for number in range(first, first + count)]
 
     def take_arrivals(self, transport: str) -> list[tuple[int, int]]:
         one = self._transports.get(transport)
@@ -524,81 +403,32 @@ class PythonEngine:
         if one is None:
             return []
         now = time.monotonic_ns()
-        return [self._state(stream, now, advance=True) for stream in one.streams.values()]
+        return [stream.state(now, advance=True) for stream in one.streams.values()]
 
     def streams_of(self, track: str) -> list[StreamState]:
         one = self._tracks.get(track)
         if one is None:
             return []
         now = time.monotonic_ns()
-        return [self._state(each, now, advance=False) for each in one.transport.streams.values() if each.track is one]
-
-    @staticmethod
-    def _state(stream: _Stream, now: int, *, advance: bool) -> StreamState:
-        reception = stream.reception
-        return StreamState(
-            reception.ssrc,
-            stream.track.spec.id,
-            stream.rid,
-            stream.retransmission,
-            reception.packets,
-            reception.octets,
-            reception.width,
-            reception.last_ns,
-            reception.report(now, advance=advance),
-        )
+        return [each.state(now, advance=False) for each in one.transport.streams.values() if each.track is one]
 
     def waiting(self, transports: Sequence[str]) -> list[tuple[str, str]]:
-        found: set[tuple[str, str]] = set()
-        for name in transports:
-            one = self._transports.get(name)
-            if one is None or one.keys is None:
-                continue
-            for sender, track in one.routes.items():
-                out = one.senders[sender]
-                if out.waiting():
-                    rid = next((r for r, stream in track.layers.items() if stream.reception is out.wanted), "")
-                    found.add((track.spec.id, rid))
-        return sorted(found)
+        chosen = [self._transports[name] for name in transports if name in self._transports]
+        return sorted({each for one in chosen if one.keys is not None for each in one.waiting()})
 
     def missing(self, transport: str, now_ns: int) -> list[tuple[int, list[int]]]:
         one = self._transports.get(transport)
         if one is None:
             return []
-        wanted: list[tuple[int, list[int]]] = []
-        for ssrc, stream in one.streams.items():
-            due = stream.reception.due(now_ns)
-            if due:
-                wanted.append((ssrc, sorted(due, key=lambda n: (n - due[0] + 0x8000) & 0xFFFF)))
+        for stream in one.streams.values():
             if stream.reception.broken:
                 stream.reception.broken = False
                 self._listener.key_frame_needed(stream.track.spec.id, stream.rid)
-        return wanted
+        return [(ssrc, due) for ssrc, stream in one.streams.items() if (due := stream.reception.due(now_ns))]
 
     def senders(self, transport: str) -> list[SenderState]:
         one = self._transports.get(transport)
-        if one is None:
-            return []
-        return [
-            SenderState(
-                name,
-                out.spec.ssrc,
-                one.routes[name].spec.id if name in one.routes else "",
-                next(
-                    (
-                        stream.rid
-                        for stream in (one.routes[name].layers.values() if name in one.routes else ())
-                        if stream.reception is out.current
-                    ),
-                    "",
-                ),
-                out.packets,
-                out.octets,
-                out.retransmitted,
-                out.last_ns,
-            )
-            for name, out in one.senders.items()
-        ]
+        return one.sender_states() if one is not None else []
 
     def level(self, track: str) -> int:
         one = self._tracks.get(track)
@@ -607,7 +437,3 @@ class PythonEngine:
     def counters(self, transport: str) -> Counters:
         one = self._transports.get(transport)
         return one.counters if one is not None else Counters()
-
-
-def _text(value: bytes | None) -> str:
-    return value.decode("ascii", "replace") if value else ""

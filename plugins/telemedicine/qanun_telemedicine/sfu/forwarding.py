@@ -137,9 +137,7 @@ class Sender:
         return self._now
 
     def _build(self, segment: _Segment, packet: rtp.Packet, number: int, rtx: bool = False) -> bytes:
-        elements = [
-            (ours, packet.extensions[theirs]) for theirs, ours in segment.carry if theirs in packet.extensions
-        ]
+        elements = [(ours, packet.extensions[theirs]) for theirs, ours in segment.carry if theirs in packet.extensions]
         if self.number_id:
             elements.append((self.number_id, number.to_bytes(2, "big")))
         payload = packet.payload

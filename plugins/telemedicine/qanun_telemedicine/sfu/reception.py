@@ -57,7 +57,9 @@ class Reception:
         self.last_ns = now_ns
         transit = now_ns * self.clock_rate // 1_000_000_000 - packet.timestamp
         if self._transit:
-            self._jitter += (abs(((transit - self._transit + 0x80000000) & 0xFFFFFFFF) - 0x80000000) - self._jitter) / 16
+            self._jitter += (
+                abs(((transit - self._transit + 0x80000000) & 0xFFFFFFFF) - 0x80000000) - self._jitter
+            ) / 16
         self._transit = transit
         if self._history is not None:
             self._history[sequence % HISTORY] = packet
@@ -83,7 +85,7 @@ class Reception:
         return packet if packet is not None and packet.sequence == sequence else None
 
     def due(self, now_ns: int) -> list[int]:
-        """Missing packets that should be asked for now; after so many times in vain they are given up."""
+        """Missing packets that should be asked for now, oldest first; after so many times in vain they are given up."""
         wanted: list[int] = []
         for sequence, (tries, at) in list(self._missing.items()):
             if tries == _RETRIES:
@@ -92,7 +94,7 @@ class Reception:
             elif at <= now_ns:
                 self._missing[sequence] = [tries + 1, now_ns + _RETRY_NS]
                 wanted.append(sequence)
-        return wanted
+        return sorted(wanted, key=lambda sequence: (sequence - self._highest) & 0xFFFF)
 
     def sender_report(self, ntp: int, now_ns: int) -> None:
         self._last_sr = ntp >> 16 & 0xFFFFFFFF

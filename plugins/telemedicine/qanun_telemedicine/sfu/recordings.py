@@ -29,7 +29,9 @@ class _Recording:
 class Recordings:
     """The taps of a worker."""
 
-    def __init__(self, engine: Engine, rooms: Rooms, allowed: Sequence[str], failed: Callable[[str, str, str], None]) -> None:
+    def __init__(
+        self, engine: Engine, rooms: Rooms, allowed: Sequence[str], failed: Callable[[str, str, str], None]
+    ) -> None:
         self._engine = engine
         self._rooms = rooms
         self._allowed = allowed

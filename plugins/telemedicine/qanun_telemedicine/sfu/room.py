@@ -79,7 +79,8 @@ class Participant:
         self.media = False
         #: Audio only for now: the network carries no picture.
         self.video_paused = False
-        self.first_ssrc = 0x10000 + secrets.randbelow(0x7FFF0000)
+        #: SSRCs of what is sent to them; each is used once.
+        self.ssrcs = itertools.count(0x10000 + secrets.randbelow(0x7FFF0000))
 
     def assignments(self) -> tuple[Assignment, ...]:
         return tuple(
@@ -121,9 +122,7 @@ class Rooms:
         self.by_transport: dict[str, Participant] = {}
         self.by_track: dict[str, Participant] = {}
         self.certificate = RTCCertificate.generateCertificate()
-        self._fingerprint = next(
-            one.value for one in self.certificate.getFingerprints() if one.algorithm == "sha-256"
-        )
+        self._fingerprint = next(one.value for one in self.certificate.getFingerprints() if one.algorithm == "sha-256")
         #: Told of tracks that come and go, for recordings.
         self.on_track: Callable[[Room, TrackSpec, bool], None] = lambda room, track, added: None
 
@@ -203,7 +202,7 @@ class Rooms:
 
     def _negotiate(self, participant: Participant, offer: sdp.Offer, given: Mapping[str, str]) -> str:
         named = answer.sources(given)
-        agreed = answer.agree(offer, participant.first_ssrc, participant.agreed)
+        agreed = answer.agree(offer, participant.ssrcs, participant.agreed)
         if sum(one.role == "receive" for one in agreed) > participant.room.limits.tracks:
             raise Refused("too-many-tracks", "too many tracks are published")
         now = {one.mid: one for one in agreed if one.mid}
@@ -271,13 +270,13 @@ class Rooms:
         for track in tracks:
             if track.id in placed:
                 continue
-            slot = self._free(participant, track)
-            if slot is None:
+            place = self._free(participant, track)
+            if place is None:
                 participant.wanted[track.kind] += 1
                 continue
-            slot.track = track
+            place.track = track
             paused = participant.video_paused and track.kind == "video"
-            self.engine.route(name, slot.mid, track.id, paused=paused)
+            self.engine.route(name, place.mid, track.id, paused=paused)
         assignments = participant.assignments()
         if assignments != participant.told or any(participant.wanted.values()):
             participant.told = assignments
@@ -296,7 +295,7 @@ class Rooms:
             return free[-1] if free else None
         beside = [slot for slot in free if others.get(slot.index) == track.participant]
         alone = [slot for slot in free if slot.index not in others]
-        return (beside or alone or free or [None])[0]
+        return next(iter(beside or alone or free), None)
 
     def pause_video(self, participant: Participant, paused: bool) -> None:
         participant.video_paused = paused

@@ -3,8 +3,9 @@
 aiortc's parser loses simulcast, the direction of header extensions and bundle-only sections, so this one is ours.
 """
 
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 MAX_SIZE = 200_000
@@ -140,6 +141,7 @@ def parse(text: str) -> Offer:
     session = _Session("", 9, "", [])
     sections: list[Section] = []
     where: Section = session
+    late: list[tuple[int, Section, str, str]] = []
     for number, line in enumerate(lines, 1):
         if not line:
             continue
@@ -147,7 +149,7 @@ def parse(text: str) -> Offer:
             raise SdpError("too-large", f"line {number} is too long")
         if len(line) < 2 or line[1] != "=":
             raise SdpError("malformed", f"line {number} is not of the form x=…")
-        try:
+        with _at(number):
             if line[0] == "m":
                 if len(sections) == MAX_SECTIONS:
                     raise SdpError("too-many-sections", f"more than {MAX_SECTIONS} sections")
@@ -157,15 +159,28 @@ def parse(text: str) -> Offer:
             elif line[0] == "a":
                 name, _, value = line[2:].partition(":")
                 reader = _ATTRIBUTES.get(name)
-                if reader is not None:
+                if name in _LATE:
+                    # Firefox says what belongs to a codec before it names the codec.
+                    late.append((number, where, name, value))
+                elif reader is not None:
                     reader(where, value)
                 elif name in _DIRECTIONS:
                     where.direction = name
-        except SdpError as error:
-            raise SdpError(error.code, f"line {number}: {error}") from None
-        except (ValueError, IndexError, OverflowError):
-            raise SdpError("malformed", f"line {number} is malformed") from None
+    for number, where, name, value in late:
+        with _at(number):
+            _ATTRIBUTES[name](where, value)
     return _checked(session, sections)
+
+
+@contextlib.contextmanager
+def _at(number: int) -> Iterator[None]:
+    """Whatever goes wrong inside becomes an SdpError that names the line."""
+    try:
+        yield
+    except SdpError as error:
+        raise SdpError(error.code, f"line {number}: {error}") from None
+    except (ValueError, IndexError, OverflowError):
+        raise SdpError("malformed", f"line {number} is malformed") from None
 
 
 def _checked(session: _Session, sections: list[Section]) -> Offer:
@@ -187,9 +202,7 @@ def _checked(session: _Session, sections: list[Section]) -> Offer:
     username = first.username or session.username
     password = first.password or session.password
     fingerprints = [
-        (name.lower(), value)
-        for name, value in (first.fingerprints or session.fingerprints)
-        if name.lower() in _HASHES
+        (name.lower(), value) for name, value in (first.fingerprints or session.fingerprints) if name.lower() in _HASHES
     ]
     setup = first.setup or session.setup
     if not username or len(password) < 22:
@@ -342,6 +355,7 @@ def _rtcp_rsize(where: Section, value: str) -> None:
     where.rtcp_rsize = True
 
 
+_LATE = ("fmtp", "rtcp-fb")
 _ATTRIBUTES: dict[str, Callable[[Section, str], None]] = {
     "group": _group,
     "mid": _mid,

@@ -40,6 +40,7 @@ PRIVATE = {
     ),
     "aiortc.RTCDtlsTransport": ("_set_role", "_setup_srtp", "_set_state", "_ssl", "_srtp_profiles", "_recv_next"),
     "pylibsrtp.Session": ("_srtp",),
+    "pylibsrtp._binding": ("ffi", "lib"),
 }
 
 #: How long a client may take until it is connected for the first time.
@@ -338,7 +339,12 @@ class PeerTransport:
                     self._engine.send_to(self.name, self.path.address)
                 self.connected = True
                 ended = asyncio.Event()
-                self._dtls.on("statechange", lambda: self._dtls.state in ("closed", "failed") and ended.set())
+
+                def changed() -> None:
+                    if self._dtls.state in ("closed", "failed"):
+                        ended.set()
+
+                self._dtls.on("statechange", changed)
                 self._listener.transport_connected(self.name)
                 if self._dtls.state == "connected":
                     await ended.wait()

@@ -305,7 +305,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="qanun-media-worker", description="Forwards the media of consultations.")
     parser.add_argument("--socket", type=Path, required=True, help="Unix socket for requests and events")
     parser.add_argument("--listen", type=_listen_address, required=True, help="IP:PORT for media (UDP, IPv4)")
-    parser.add_argument("--advertise", required=True, help="addresses that clients are told, separated by commas; with a port if it differs")
+    parser.add_argument(
+        "--advertise",
+        required=True,
+        help="addresses that clients are told, separated by commas; with a port if it differs",
+    )
     parser.add_argument("--allow-tap", action="append", default=[], help="another package that taps may come from")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")

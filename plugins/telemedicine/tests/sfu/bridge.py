@@ -6,12 +6,11 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from qanun_telemedicine.sfu import protocol as p
+from qanun_telemedicine.sfu.client import MediaClient, MediaError
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
-
-from qanun_telemedicine.sfu import protocol as p
-from qanun_telemedicine.sfu.client import MediaClient, MediaError
 
 STATIC = Path(__file__).parents[2] / "qanun_telemedicine" / "static"
 
@@ -135,7 +134,9 @@ class Bridge:
         except MediaError as error:
             await self._send(socket, {"type": "error", "number": message["number"], "code": error.code})
             return
-        tracks = [{"mid": t.mid, "kind": t.kind, "participant": t.participant, "source": t.source} for t in described.tracks]
+        tracks = [
+            {"mid": t.mid, "kind": t.kind, "participant": t.participant, "source": t.source} for t in described.tracks
+        ]
         answer = {"type": "answer", "number": message["number"], "sdp": described.sdp, "tracks": tracks}
         await self._send(socket, answer | {"wanted": described.wanted})
 

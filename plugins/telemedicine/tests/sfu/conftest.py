@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright
-
 from qanun_telemedicine.sfu import protocol as p
 from qanun_telemedicine.sfu.supervisor import Supervisor, WorkerSpec
 
@@ -110,9 +109,7 @@ class Clinic:
         self.supervisor: Supervisor
 
     async def start(self, advertise: list[str] | None = None) -> None:
-        spec = WorkerSpec(
-            self.directory / "media.sock", f"0.0.0.0:{self.port}", advertise or [own_address()]
-        )
+        spec = WorkerSpec(self.directory / "media.sock", f"0.0.0.0:{self.port}", advertise or [own_address()])
         self.supervisor = Supervisor([spec], self.bridge.hear)
         await self.supervisor.start()
         self.bridge.client = self.supervisor.clients[0]
@@ -128,9 +125,7 @@ class Clinic:
 
     def events(self, name: str, participant: str | None = None) -> list[p.Event]:
         return [
-            event
-            for event in self.bridge.events
-            if event.event == name and participant in (None, event.participant)
+            event for event in self.bridge.events if event.event == name and participant in (None, event.participant)
         ]
 
     async def caller(self, browser: Browser, name: str) -> Caller:

@@ -26,7 +26,9 @@ async def test_doctor_and_patient_see_and_hear_each_other(clinic: Clinic, chromi
         assert caller.errors == []
     assert clinic.events("participant.media", "doctor") and clinic.events("participant.media", "patient")
     stats = await clinic.client.stats("nour-1")
-    assert all(one["counters"]["failures"] == 0 and one["counters"]["rejected"] == 0 for one in stats["nour-1"].values())
+    assert all(
+        one["counters"]["failures"] == 0 and one["counters"]["rejected"] == 0 for one in stats["nour-1"].values()
+    )
 
 
 async def test_two_clinics_calls_do_not_meet(clinic: Clinic, chromium: Browser) -> None:
@@ -65,9 +67,7 @@ async def _remote_is(page, names: list[str]) -> bool:
     return await page.remote() == names
 
 
-async def test_simulcast_layers_arrive_and_the_widest_is_forwarded(
-    clinic: Clinic, chromium: Browser
-) -> None:
+async def test_simulcast_layers_arrive_and_the_widest_is_forwarded(clinic: Clinic, chromium: Browser) -> None:
     doctor, patient = await clinic.caller(chromium, "doctor"), await clinic.caller(chromium, "patient")
     await doctor.begin("nour-1", simulcast=True)
     await patient.begin("nour-1")
@@ -181,7 +181,9 @@ async def test_an_ice_restart_changes_the_path_under_the_same_encryption(wired, 
     await doctor.page.evaluate("window.dispatchEvent(new Event('online'))")
 
     async def changed() -> bool:
-        now = await doctor.page.evaluate("session.peerConnection.currentLocalDescription.sdp.match(/ice-ufrag:(\\S+)/)[1]")
+        now = await doctor.page.evaluate(
+            "session.peerConnection.currentLocalDescription.sdp.match(/ice-ufrag:(\\S+)/)[1]"
+        )
         return now != before
 
     await until(changed, "the page has new ICE credentials")

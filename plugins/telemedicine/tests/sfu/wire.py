@@ -56,8 +56,6 @@ class Wire(asyncio.DatagramProtocol):
         upstream = self._upstream.get(client)
         if upstream is None:
             loop = asyncio.get_running_loop()
-            upstream, _ = await loop.create_datagram_endpoint(
-                lambda: _Upstream(self, client), remote_addr=self.worker
-            )
+            upstream, _ = await loop.create_datagram_endpoint(lambda: _Upstream(self, client), remote_addr=self.worker)
             self._upstream[client] = upstream
         self.carry(lambda: upstream.is_closing() or upstream.sendto(data))
