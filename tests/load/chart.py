@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
         began = time.perf_counter()
         patients = made.patients(options.patients)
         if options.observations:
-            observations(made, options.observations, len(patients))
+            records(made, options.observations)
         made.analyse()
         print(
             f"{options.patients} patients, {options.observations} observations in {time.perf_counter() - began:.0f} s"
@@ -58,9 +58,67 @@ def main(arguments: list[str]) -> int:
     return 0 if all(bar.met for bar in bars) else 1
 
 
-def observations(made: Clinic, count: int, patients: int) -> None:
-    """Vital signs, spread over all patients and ten years."""
-    raise NotImplementedError("the observation table does not exist yet")
+#: LOINC code, UCUM unit, lowest value, how far above it values go.
+_VITALS = (
+    ("85354-9", "mm[Hg]", 95, 60),
+    ("8867-4", "/min", 55, 45),
+    ("8310-5", "Cel", 36, 3),
+    ("59408-5", "%", 92, 8),
+    ("29463-7", "kg", 48, 60),
+    ("8302-2", "cm", 150, 45),
+)
+
+
+def records(made: Clinic, count: int) -> None:
+    """A visit a year, allergies and problems for some, and `count` vital signs spread over all patients and ten years."""
+    author = "'00000000-0000-7000-8000-000000000000'::uuid"
+    patient = "select id, row_number() over (order by id) - 1 place, count(*) over () total from core_patient"
+    everybody = f"({patient}) p cross join generate_series(1, 10) n"
+    visit = {
+        "patient_id": "p.id",
+        "status": "'finished'",
+        "class_code": "'AMB'",
+        "start": "now() - n * interval '1 year' + p.place % 300 * interval '1 day'",
+        "signed_at": "now() - n * interval '1 year' + p.place % 300 * interval '1 day' + interval '1 hour'",
+        "signed_by": author,
+    }
+    made.fill("emr_encounter", everybody, visit)
+    some = f"({patient}) p where p.place % 4 = 0"
+    made.fill(
+        "emr_allergy",
+        some,
+        {"patient_id": "p.id", "substance": "'Penicillin'", "criticality": "'high'", "recorded_by": author},
+    )
+    made.fill(
+        "emr_condition",
+        some,
+        {
+            "patient_id": "p.id",
+            "text": "'Hypertension'",
+            "clinical_status": "'active'",
+            "onset": "'2019'",
+            "recorded_by": author,
+        },
+    )
+    codes, units, lows, spans = (
+        f"(array[{', '.join(repr(value) if isinstance(value, str) else str(value) for value in column)}])"
+        for column in zip(*_VITALS, strict=True)
+    )
+    kind = f"[1 + n / p.total % {len(_VITALS)}]"
+    made.fill(
+        "emr_observation",
+        # Patient by patient within a round, as they would come over the years.
+        f"({patient}) p cross join lateral generate_series(p.place, {count - 1}, p.total) n",
+        {
+            "patient_id": "p.id",
+            "code": f"{codes}{kind}",
+            "value": f"{lows}{kind} + n * 7919 % {spans}{kind}",
+            "value2": f"case when {codes}{kind} = '85354-9' then 60 + n % 35 end",
+            "unit": f"{units}{kind}",
+            "effective": "now() - (n / p.total) * interval '36 days' - n % 86400 * interval '1 second'",
+            "recorded_by": author,
+        },
+    )
 
 
 async def _measure(options: argparse.Namespace, made: Clinic, running: Server, patients: list[str]) -> list[Bar]:
