@@ -155,7 +155,9 @@ LINES = CHROMIUM.split("\r\n")
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.integers(0, len(LINES) - 1), st.sampled_from(["drop", "twice", "cut", "noise"]), st.text(max_size=30)),
+        st.tuples(
+            st.integers(0, len(LINES) - 1), st.sampled_from(["drop", "twice", "cut", "noise"]), st.text(max_size=30)
+        ),
         max_size=12,
     )
 )
@@ -163,7 +165,9 @@ def test_whatever_is_done_to_an_offer_it_is_answered_or_refused(changes: list[tu
     lines = list(LINES)
     for at, what, noise in changes:
         line = lines[at]
-        lines[at] = {"drop": "", "twice": f"{line}\r\n{line}", "cut": line[: len(line) // 2], "noise": line + noise}[what]
+        lines[at] = {"drop": "", "twice": f"{line}\r\n{line}", "cut": line[: len(line) // 2], "noise": line + noise}[
+            what
+        ]
     try:
         _, _, made = agreed("\r\n".join(lines))
     except sdp.SdpError:

@@ -1,0 +1,176 @@
+"""Bad afternoons in a moment: what is concluded from loss and delay, on a clock of the test's own."""
+
+from qanun_telemedicine.sfu.bandwidth import START, Estimator
+from qanun_telemedicine.sfu.quality import (
+    AUDIO_ONLY,
+    GOOD,
+    RECONNECTING,
+    WEAK,
+    ActiveSpeaker,
+    Layer,
+    LayerChoice,
+    Leg,
+)
+
+MS = 1_000_000
+
+
+class Line:
+    """A way with a bottleneck: what is sent faster than `capacity` queues up."""
+
+    def __init__(self, capacity: int, *, delay_ms: float = 30, loss_every: int = 0) -> None:
+        self.capacity = capacity
+        self.delay = int(delay_ms * MS)
+        self.loss_every = loss_every
+        self.free = 0
+        self.count = 0
+        self.now = 0
+
+    def run(self, estimator: Estimator, bitrate: int, seconds: float) -> None:
+        for _ in range(int(seconds * 10)):
+            packets: list[tuple[int, int, int | None]] = []
+            size = 1000
+            number = max(1, bitrate // (8 * size * 10))
+            for index in range(number):
+                sent = self.now + index * 100 * MS // number
+                self.count += 1
+                if self.loss_every and self.count % self.loss_every == 0:
+                    packets.append((sent, size, None))
+                    continue
+                self.free = max(self.free, sent) + size * 8 * 1_000_000_000 // self.capacity
+                packets.append((sent, size, self.free + self.delay + 555_000_000_000))
+            self.now += 100 * MS
+            estimator.feedback(packets, self.now)
+
+
+def test_a_line_that_carries_everything_never_lowers_the_estimate() -> None:
+    estimator, line = Estimator(), Line(20_000_000)
+    line.run(estimator, 50_000, 20)
+    assert estimator.rate >= START, "an idle line is not a slow one"
+    line.run(estimator, 1_400_000, 20)
+    assert estimator.rate > START
+
+
+def test_a_bottleneck_is_found_and_kept_to() -> None:
+    estimator, line = Estimator(), Line(400_000)
+    for _ in range(60):
+        line.run(estimator, int(min(1_500_000, estimator.rate)), 0.5)
+    assert 150_000 < estimator.rate < 480_000
+    assert estimator.queue_ms < 400
+
+
+def test_a_line_that_recovers_is_used_again() -> None:
+    estimator, line = Estimator(), Line(300_000)
+    for _ in range(40):
+        line.run(estimator, int(min(1_500_000, estimator.rate)), 0.5)
+    low = estimator.rate
+    line.capacity = 5_000_000
+    for _ in range(60):
+        line.run(estimator, int(min(1_500_000, estimator.rate)), 0.5)
+    assert estimator.rate > 2 * low
+
+
+def test_a_little_loss_of_a_radio_does_not_lower_the_estimate_and_much_does() -> None:
+    estimator, line = Estimator(), Line(20_000_000, loss_every=30)
+    line.run(estimator, 1_000_000, 10)
+    assert estimator.rate >= START
+    line.loss_every = 4
+    line.run(estimator, 1_000_000, 10)
+    assert estimator.rate < START / 1.5
+
+
+def test_without_transport_feedback_loss_reports_decide() -> None:
+    estimator = Estimator()
+    for second in range(10):
+        estimator.loss_report(0.3, second * 1000 * MS)
+    low = estimator.rate
+    assert low < START / 2
+    for second in range(10, 40):
+        estimator.loss_report(0.0, second * 1000 * MS)
+    assert estimator.rate > low
+
+
+def test_audio_only_comes_at_once_and_the_picture_only_after_three_good_reports() -> None:
+    leg = Leg(0.0)
+    leg.heard = 20.0
+    leg.estimator.rate = 60_000.0
+    assert leg.decide(20.0, has_video=True) == AUDIO_ONLY and leg.paused
+    leg.estimator.rate = 90_000.0
+    for second in range(21, 29):
+        leg.heard = second
+        leg.report(0.0 if second > 26 else 0.05, 3, 80, second)
+        assert leg.decide(second, has_video=True) == AUDIO_ONLY
+    leg.report(0.0, 3, 80, 29.0)
+    leg.heard = 29.0
+    assert leg.decide(29.0, has_video=True) != AUDIO_ONLY and not leg.paused
+
+
+def test_the_first_seconds_of_a_call_are_not_judged() -> None:
+    leg = Leg(100.0)
+    leg.heard = 102.0
+    leg.estimator.rate = 40_000.0
+    assert leg.decide(102.0, has_video=True) == GOOD and not leg.paused
+
+
+def test_each_failed_attempt_to_show_the_picture_waits_longer() -> None:
+    leg, now, waits = Leg(0.0), 10.0, []
+    for _ in range(4):
+        leg.estimator.rate = 50_000.0
+        while not leg.paused:
+            leg.heard = now
+            leg.decide(now, has_video=True)
+            now += 1
+        began = now
+        while leg.paused:
+            leg.heard = now
+            leg.report(0.0, 1, 50, now)
+            leg.decide(now, has_video=True)
+            now += 1
+        waits.append(now - began)
+    assert waits == sorted(waits) and waits[-1] > 2 * waits[0]
+
+
+def test_silence_is_called_reconnecting_and_ends_by_itself() -> None:
+    leg = Leg(0.0)
+    leg.heard = 10.0
+    assert leg.decide(11.0, has_video=True) == GOOD
+    assert leg.decide(14.0, has_video=True) == RECONNECTING
+    leg.heard = 15.0
+    assert leg.decide(15.0, has_video=True) == GOOD
+
+
+def test_weak_needs_two_bad_seconds_and_two_good_ones_to_end() -> None:
+    leg = Leg(0.0)
+    states = []
+    for second, loss in enumerate([0.2, 0.0, 0.2, 0.2, 0.0, 0.0, 0.0], 10):
+        leg.heard = second
+        leg.report(loss, 1, 50, second)
+        states.append(leg.decide(second, has_video=True))
+    assert states == [GOOD, GOOD, GOOD, WEAK, WEAK, GOOD, GOOD]
+
+
+LAYERS = [Layer("f", 1280, 1_500_000), Layer("q", 320, 120_000), Layer("h", 640, 450_000)]
+
+
+def test_a_narrow_way_gets_a_narrow_layer_at_once_and_a_wide_one_step_by_step() -> None:
+    choice = LayerChoice()
+    assert choice.choose(LAYERS, 3_000_000) == "f"
+    assert choice.choose(LAYERS, 200_000) == "q"
+    assert [choice.choose(LAYERS, 3_000_000) for _ in range(7)] == ["q", "q", "h", "h", "h", "f", "f"]
+
+
+def test_the_smallest_layer_is_better_than_none_and_a_lost_layer_is_replaced() -> None:
+    choice = LayerChoice()
+    assert choice.choose(LAYERS, 10_000) == "q"
+    assert choice.choose([Layer("h", 640, 450_000)], 10_000) == "h"
+    assert choice.choose([], 10_000) is None
+
+
+def test_the_speaker_changes_after_a_moment_and_not_for_a_cough() -> None:
+    speaker = ActiveSpeaker()
+    assert not speaker.hear([("doctor", 90), ("patient", 10)], 0.0)
+    assert speaker.hear([("doctor", 90), ("patient", 10)], 1.0) and speaker.current == "doctor"
+    assert not speaker.hear([("doctor", 10), ("patient", 99)], 1.2)
+    assert not speaker.hear([("doctor", 90), ("patient", 10)], 1.4)
+    assert not speaker.hear([("doctor", 20), ("patient", 20)], 9.0), "silence changes nothing"
+    assert speaker.current == "doctor"
