@@ -1,0 +1,141 @@
+"""A client that sends whatever RTP and RTCP it is told to, over real ICE, DTLS and SRTP: polite peers and hostile ones."""
+
+import asyncio
+import re
+from typing import Any
+
+from aiortc import (
+    RTCCertificate,
+    RTCDtlsFingerprint,
+    RTCDtlsParameters,
+    RTCDtlsTransport,
+    RTCIceCandidate,
+    RTCIceGatherer,
+    RTCIceParameters,
+    RTCIceTransport,
+)
+
+from qanun_telemedicine.sfu import rtp
+from qanun_telemedicine.sfu.client import MediaClient
+
+from .test_packets import vp8_payload
+
+_SECTION = """m={kind} 9 UDP/TLS/RTP/SAVPF {formats}
+c=IN IP4 0.0.0.0
+a=ice-ufrag:{username}
+a=ice-pwd:{password}
+a=fingerprint:sha-256 {fingerprint}
+a=setup:actpass
+a=mid:{mid}
+a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid
+a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01
+a={direction}
+a=rtcp-mux
+{codecs}
+"""
+_CODECS = {
+    "audio": ("111", "a=rtpmap:111 opus/48000/2\na=rtcp-fb:111 transport-cc"),
+    "video": (
+        "96 97",
+        "a=rtpmap:96 VP8/90000\na=rtcp-fb:96 nack\na=rtcp-fb:96 nack pli\na=rtcp-fb:96 transport-cc\n"
+        "a=rtpmap:97 rtx/90000\na=fmtp:97 apt=96",
+    ),
+}
+
+
+class _Dtls(RTCDtlsTransport):
+    """Keeps what arrives."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.rtp: list[bytes] = []
+        self.rtcp: list[bytes] = []
+
+    async def _handle_rtp_data(self, data: bytes, arrival_time_ms: int) -> None:
+        self.rtp.append(data)
+
+    async def _handle_rtcp_data(self, data: bytes) -> None:
+        self.rtcp.append(data)
+
+
+class Peer:
+    """One participant: microphone 0, camera 1, and a receiving section of each kind, 2 and 3."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._certificate = RTCCertificate.generateCertificate()
+        self.answer = ""
+        self.sequence = 0
+
+    async def offer(self) -> str:
+        self._gatherer = RTCIceGatherer(iceServers=[])
+        await self._gatherer.gather()
+        self.ice = RTCIceTransport(self._gatherer)
+        self.ice._connection.ice_controlling = True
+        self.dtls = _Dtls(self.ice, [self._certificate])
+        self.dtls._set_role("client")
+        local = self._gatherer.getLocalParameters()
+        text = "v=0\no=- 1 1 IN IP4 127.0.0.1\ns=-\nt=0 0\na=group:BUNDLE 0 1 2 3\n"
+        for mid, (kind, direction) in enumerate(
+            [("audio", "sendonly"), ("video", "sendonly"), ("audio", "recvonly"), ("video", "recvonly")]
+        ):
+            text += _SECTION.format(
+                kind=kind,
+                mid=mid,
+                direction=direction,
+                formats=_CODECS[kind][0],
+                codecs=_CODECS[kind][1],
+                username=local.usernameFragment,
+                password=local.password,
+                fingerprint=self.dtls.getLocalParameters().fingerprints[0].value,
+            )
+        return text
+
+    async def join(self, client: MediaClient, room: str) -> None:
+        described = await client.join(room, self.name, await self.offer())
+        self.answer = described.sdp
+
+    async def connect(self) -> None:
+        """Do as the answer says."""
+        for foundation, host, port in re.findall(r"a=candidate:(\S+) 1 udp \d+ (\S+) (\d+)", self.answer):
+            await self.ice.addRemoteCandidate(RTCIceCandidate(1, foundation, host, int(port), 1, "udp", "host"))
+        await self.ice.addRemoteCandidate(None)
+        username, password = (re.search(rf"a=ice-{name}:(\S+)", self.answer)[1] for name in ("ufrag", "pwd"))  # type: ignore[index]
+        fingerprint = re.search(r"a=fingerprint:sha-256 (\S+)", self.answer)[1]  # type: ignore[index]
+        await self.ice.start(RTCIceParameters(username, password))
+        await self.dtls.start(RTCDtlsParameters([RTCDtlsFingerprint("sha-256", fingerprint)], "server"))
+        assert self.dtls.state == "connected"
+
+    async def send(self, data: bytes) -> None:
+        await self.dtls._send_rtp(data)
+
+    async def speak(self, number: int = 10) -> None:
+        """So many packets of sound and as many of picture, the first one a key frame."""
+        for _ in range(number):
+            self.sequence += 1
+            key = self.sequence % 10 == 1
+            for kind, ssrc, mid, payload in (
+                (111, 1111, b"0", b"sound"),
+                (96, 2222, b"1", vp8_payload(key=key, picture=self.sequence)),
+            ):
+                made = rtp.Packet(kind, self.sequence, self.sequence * 960, ssrc, payload, True)
+                number_bytes = (2 * self.sequence + (kind == 96)).to_bytes(2, "big")
+                await self.send(rtp.serialise(made, rtp.extension_block([(4, mid), (3, number_bytes)])))
+            await asyncio.sleep(0.005)
+
+    def heard(self) -> int:
+        return len(self.dtls.rtp)
+
+    async def leave(self) -> None:
+        await self.dtls.stop()
+        await self.ice.stop()
+
+    def vanish(self) -> None:
+        """As a phone whose battery is dead: no goodbye, and nothing answers any more."""
+        if self.dtls._task is not None:
+            self.dtls._task.cancel()
+        connection = self.ice._connection
+        if connection._query_consent_task is not None:
+            connection._query_consent_task.cancel()
+        for protocol in connection._protocols:
+            protocol.transport.abort()
