@@ -76,18 +76,17 @@ class PythonEngine:
         self._datagrams.receive(self._take)
         self._datagrams.flush()
 
-    def _take(self, address: bytes, length: int, pointer: Any, slot: memoryview) -> None:
-        first = slot[0]
-        if not 127 < first < 192:
-            self._listener.datagram(bytes(slot[:length]), address_of(address))
+    def _take(self, address: bytes, pointer: Any, memory: memoryview, start: int, length: int) -> None:
+        if not 127 < memory[start] < 192:
+            self._listener.datagram(bytes(memory[start : start + length]), address_of(address))
             return
         transport = self._by_address.get(address)
         if transport is None or transport.keys is None or length < 12:
             self.strangers += 1
             return
         counters = transport.counters
-        if 191 < slot[1] < 224:
-            self._take_rtcp(transport, address, bytes(slot[:length]))
+        if 191 < memory[start + 1] < 224:
+            self._take_rtcp(transport, address, bytes(memory[start : start + length]))
             return
         size = self._length
         size[0] = length
@@ -98,7 +97,7 @@ class PythonEngine:
         counters.received_octets += length
         if address != transport.target:
             self._follow(transport, address)
-        packet = rtp.parse(bytes(slot[: size[0]]))
+        packet = rtp.parse(bytes(memory[start : start + size[0]]))
         if packet is None:
             counters.rejected += 1
             return
@@ -170,30 +169,33 @@ class PythonEngine:
             level = packet.extensions.get(track.level_id)
             if level:
                 track.level += ((127 - (level[0] & 127)) - track.level) // 4
+        packet.carried = not track.carried.isdisjoint(packet.extensions)
         self._forward(track, reception, packet, now)
         if track.taps:
             self._feed_taps(track, stream, packet, now)
 
     def _forward(self, track: Track, reception: Reception, packet: rtp.Packet, now: int) -> None:
-        datagrams, size = self._datagrams, self._length
+        size, protect = self._length, lib.srtp_protect
+        slot, queue = self._datagrams.slot, self._datagrams.queue
         for transport, sender in track.outputs:
-            if transport.target is None or transport.keys is None:
+            target = transport.target
+            if target is None or transport.keys is None:
                 continue
             counters = transport.counters
             try:
                 data = sender.rewrite(reception, packet, transport.number, now)
                 if data is None:
                     continue
-                pointer = datagrams.slot(data)
                 size[0] = len(data)
-                if lib.srtp_protect(transport.rtp_out, pointer, size):
+                if protect(transport.rtp_out, slot(data), size):
                     counters.failures += 1
                     continue
-                datagrams.queue(size[0], transport.target)
+                length = size[0]
+                queue(length, target)
                 counters.sent += 1
-                counters.sent_octets += size[0]
+                counters.sent_octets += length
                 if sender.number_id:
-                    transport.sent(size[0], now)
+                    transport.sent(length, now)
             except Exception:
                 counters.failures += 1
                 if counters.failures == 1:

@@ -5,6 +5,7 @@ history, each with a number of its own on the RTX SSRC. Without RTX nothing is r
 another transport number would encrypt two texts under one nonce.
 """
 
+import struct
 from collections import deque
 from dataclasses import dataclass
 
@@ -15,6 +16,9 @@ from qanun_telemedicine.sfu.rtcp import SenderReport
 
 #: How many switches back a NACK can reach.
 _SEGMENTS = 4
+_HEADER = rtp.HEADER.pack
+#: A header and, as its only extension, the transport-wide number.
+_NUMBERED = struct.Struct("!BBHIIHHBHx").pack
 
 
 @dataclass(slots=True)
@@ -47,10 +51,14 @@ class Sender:
         self._sequence = first_sequence - 1
         self._timestamp = first_timestamp
         self._timestamp_ns = 0
-        self._numbers = (0, 0)
+        self._newest: rtp.Packet | None = None
+        self._payload_type = spec.payload_type
+        self._ssrc = spec.ssrc
         self._rtx_sequence = first_sequence
         #: The id under which the transport-wide number is written, 0 for none.
         self.number_id = spec.extensions.get(rtp.TRANSPORT_CC, 0)
+        #: How that extension begins when it is the only one; 0 when it can't be written in the one-byte form.
+        self._number_head = self.number_id << 4 | 1 if 0 < self.number_id < 15 else 0
         self.packets = 0
         self.octets = 0
         self.retransmitted = 0
@@ -82,7 +90,10 @@ class Sender:
         return not self.paused and self._video and self.wanted is not None and self.current is not self.wanted
 
     def rewrite(self, stream: Reception, packet: rtp.Packet, number: int, now_ns: int) -> bytes | None:
-        """The packet as this subscriber gets it under this transport-wide number, or None when it does not get it."""
+        """The packet as this subscriber gets it under this transport-wide number, or None when it does not get it.
+
+        Runs for every packet and subscriber: what only a switch needs to know is worked out when one happens.
+        """
         if self.paused:
             return None
         segment = self._now
@@ -90,26 +101,41 @@ class Sender:
             if stream is not self.wanted or not (packet.key or not self._video):
                 return None
             segment = self._switch(stream, packet, now_ns)
-        elif rtp.newer(segment.begin, packet.sequence):
+        since = (packet.sequence - segment.begin) & 0xFFFF
+        if since >= 0x8000:
             return None
-        data = self._build(segment, packet, number)
         sequence = (packet.sequence + segment.sequence) & 0xFFFF
-        if rtp.newer(sequence, self._sequence):
+        timestamp = (packet.timestamp + segment.timestamp) & 0xFFFFFFFF
+        if 0 < (sequence - self._sequence) & 0xFFFF < 0x8000:
             self._sequence = sequence
-            self._timestamp = (packet.timestamp + segment.timestamp) & 0xFFFFFFFF
+            self._timestamp = timestamp
             self._timestamp_ns = now_ns
-            if (packet.sequence - segment.begin) & 0xFFFF > 0x4000:
+            if not packet.padding:
+                self._newest = packet
+            if since > 0x4000:
                 # Half a cycle later "before the switch" would mean the opposite: let it follow.
                 segment.begin = (packet.sequence - 0x2000) & 0xFFFF
                 segment.first = (sequence - 0x2000) & 0xFFFF
-            if self._video:
-                numbers = rtp.vp8_numbers(packet.payload)
-                if numbers is not None and not packet.padding_only():
-                    self._numbers = ((numbers[0] + segment.picture) & 0x7FFF, (numbers[1] + segment.tl0) & 0xFF)
+        payload = packet.payload
         self.packets += 1
-        self.octets += len(packet.payload)
+        self.octets += len(payload)
         self.last_ns = now_ns
-        return data
+        if (segment.picture or segment.tl0) and not packet.padding_only():
+            payload = rtp.shift_vp8(payload, segment.picture, segment.tl0)
+        kind = packet.marker << 7 | self._payload_type
+        if packet.carried and segment.carry:
+            block = self._block(segment, packet, number)
+            first = 0x80 | packet.padding << 5 | (16 if block else 0)
+            return _HEADER(first, kind, sequence, timestamp, self._ssrc) + block + payload
+        if self._number_head:
+            first = 0x90 | packet.padding << 5
+            return (
+                _NUMBERED(
+                    first, kind, sequence, timestamp, self._ssrc, rtp.ONE_BYTE_PROFILE, 1, self._number_head, number
+                )
+                + payload
+            )
+        return _HEADER(0x80 | packet.padding << 5, kind, sequence, timestamp, self._ssrc) + payload
 
     def _switch(self, stream: Reception, packet: rtp.Packet, now_ns: int) -> _Segment:
         first = (self._sequence + 1) & 0xFFFF
@@ -121,8 +147,9 @@ class Sender:
         picture = tl0 = 0
         if self._video and self.packets:
             theirs = rtp.vp8_numbers(packet.payload)
+            last = self._last_numbers()
             if theirs is not None:
-                picture, tl0 = self._numbers[0] + 1 - theirs[0], self._numbers[1] + 1 - theirs[1]
+                picture, tl0 = last[0] + 1 - theirs[0], last[1] + 1 - theirs[1]
         self._now = _Segment(
             stream,
             first,
@@ -136,25 +163,33 @@ class Sender:
         self._segments.append(self._now)
         return self._now
 
-    def _build(self, segment: _Segment, packet: rtp.Packet, number: int, rtx: bool = False) -> bytes:
+    def _last_numbers(self) -> tuple[int, int]:
+        """Picture id and TL0PICIDX that the subscriber saw last."""
+        numbers = rtp.vp8_numbers(self._newest.payload) if self._newest is not None else None
+        if numbers is None:
+            return 0, 0
+        segment = self._segments[-1]
+        return (numbers[0] + segment.picture) & 0x7FFF, (numbers[1] + segment.tl0) & 0xFF
+
+    def _block(self, segment: _Segment, packet: rtp.Packet, number: int) -> bytes:
         elements = [(ours, packet.extensions[theirs]) for theirs, ours in segment.carry if theirs in packet.extensions]
         if self.number_id:
             elements.append((self.number_id, number.to_bytes(2, "big")))
+        return rtp.extension_block(elements)
+
+    def _repeat(self, segment: _Segment, packet: rtp.Packet, number: int) -> bytes:
+        """RFC 4588: a number of its own, then the original one, then the payload as it was."""
         payload = packet.payload
         if (segment.picture or segment.tl0) and not packet.padding_only():
             payload = rtp.shift_vp8(payload, segment.picture, segment.tl0)
-        sequence = (packet.sequence + segment.sequence) & 0xFFFF
-        block = rtp.extension_block(elements)
+        block = self._block(segment, packet, number)
         first = 0x80 | packet.padding << 5 | (16 if block else 0)
+        kind = packet.marker << 7 | (self.spec.rtx_payload_type or 0)
+        self._rtx_sequence = (self._rtx_sequence + 1) & 0xFFFF
         timestamp = (packet.timestamp + segment.timestamp) & 0xFFFFFFFF
-        spec = self.spec
-        if rtx:
-            self._rtx_sequence = (self._rtx_sequence + 1) & 0xFFFF
-            kind = packet.marker << 7 | (spec.rtx_payload_type or 0)
-            head = rtp.HEADER.pack(first, kind, self._rtx_sequence, timestamp, spec.rtx_ssrc)
-            return head + block + sequence.to_bytes(2, "big") + payload
-        head = rtp.HEADER.pack(first, packet.marker << 7 | spec.payload_type, sequence, timestamp, spec.ssrc)
-        return head + block + payload
+        original = (packet.sequence + segment.sequence) & 0xFFFF
+        head = _HEADER(first, kind, self._rtx_sequence, timestamp, self.spec.rtx_ssrc)
+        return head + block + original.to_bytes(2, "big") + payload
 
     def again(self, sequence: int, number: int) -> bytes | None:
         """The retransmission of the packet that went out under this number, when it is still known."""
@@ -166,7 +201,7 @@ class Sender:
                 if packet is None:
                     return None
                 self.retransmitted += 1
-                return self._build(segment, packet, number, rtx=True)
+                return self._repeat(segment, packet, number)
         return None
 
     def translate(self, report: SenderReport) -> SenderReport | None:

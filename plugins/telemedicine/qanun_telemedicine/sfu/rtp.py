@@ -27,7 +27,18 @@ ONE_BYTE_PROFILE = 0xBEDE
 class Packet:
     """One RTP packet after decryption. `payload` still ends in its padding when `padding` is set."""
 
-    __slots__ = ("extensions", "key", "marker", "padding", "payload", "payload_type", "sequence", "ssrc", "timestamp")
+    __slots__ = (
+        "carried",
+        "extensions",
+        "key",
+        "marker",
+        "padding",
+        "payload",
+        "payload_type",
+        "sequence",
+        "ssrc",
+        "timestamp",
+    )
 
     def __init__(
         self,
@@ -50,6 +61,8 @@ class Packet:
         self.extensions: dict[int, bytes] = {} if extensions is None else extensions
         #: For VP8: this packet begins a key frame. Set by whoever knows the codec.
         self.key = False
+        #: Some of its extensions may travel on. Set by whoever knows their ids.
+        self.carried = True
 
     def padding_only(self) -> bool:
         return not self.payload or (self.padding and self.payload[-1] >= len(self.payload))

@@ -60,6 +60,8 @@ class Track:
         self.extensions = dict(spec.extensions)
         self.level_id = spec.extensions.get(rtp.AUDIO_LEVEL, 0)
         self.video = spec.kind == "video"
+        #: Ids of the publisher's extensions that subscribers may get.
+        self.carried = frozenset(number for uri, number in spec.extensions.items() if uri in rtp.CARRIED)
 
     def rid_of(self, reception: Reception | None) -> str:
         return next((rid for rid, stream in self.layers.items() if stream.reception is reception), "")
