@@ -70,7 +70,7 @@ _VITALS = (
 
 
 def records(made: Clinic, count: int) -> None:
-    """A visit a year, allergies and problems for some, and `count` vital signs spread over all patients and ten years."""
+    """A visit a year, allergies and problems for some, `count` vital signs over all patients and ten years."""
     author = "'00000000-0000-7000-8000-000000000000'::uuid"
     patient = "select id, row_number() over (order by id) - 1 place, count(*) over () total from core_patient"
     everybody = f"({patient}) p cross join generate_series(1, 10) n"
