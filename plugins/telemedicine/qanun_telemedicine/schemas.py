@@ -35,6 +35,10 @@ class Leave(Said, tag="leave"):
     """The person leaves the call. The visit goes on; they can come back."""
 
 
+class Back(Said, tag="back"):
+    """Only the signalling was cut: the person is still in the call, through this connection now."""
+
+
 class Enter(Said, tag="enter"):
     """The patient goes to the waiting room."""
 
@@ -73,5 +77,5 @@ class Servers(Said, tag="servers"):
     """Asks for fresh addresses of the relay before the old credentials end."""
 
 
-Message = Join | Offer | Leave | Enter | Concern | Say | Consent | AskToRecord | Ping | Servers
+Message = Join | Offer | Leave | Back | Enter | Concern | Say | Consent | AskToRecord | Ping | Servers
 DECODER = msgspec.json.Decoder(Message)

@@ -139,6 +139,8 @@ class Line:
             case schemas.Offer():
                 described = await self._worker().client.offer(self.room, self.person, message.sdp, message.sources)
                 await self._send(_answer(message.number, described))
+            case schemas.Back():
+                await self._come()
             case schemas.Leave():
                 await self._leave()
             case schemas.Enter():
@@ -174,7 +176,8 @@ class Line:
             raise Unavailable("video is not set up on this server")
         return self._media
 
-    async def _join(self, message: schemas.Join) -> None:
+    async def _come(self) -> Media:
+        """The person is in the call through this connection: written down before any media of theirs exists."""
         media = self._worker()
 
         async def come(ctx: Context, row: Consultation, person: Participant) -> None:
@@ -184,8 +187,12 @@ class Line:
 
         await self._with_row(come, lock=True)
         self.place = "call"
-        # Before any media of theirs exists: who has not been asked must not be recorded.
+        # Who has not been asked must not be recorded.
         await settle(self.open_context, media, self.consultation_id)
+        return media
+
+    async def _join(self, message: schemas.Join) -> None:
+        media = await self._come()
         described = await media.client.join(self.room, self.person, message.sdp, message.sources)
         await self._send(_answer(message.number, described))
 

@@ -126,5 +126,4 @@ class StaffController(Controller):
         row = await service.consultation(ctx, consultation_id)
         if ctx.web is not None and not ctx.web.fragment:
             return redirect(ctx, f"/telemedicine/consultations/{consultation_id}")
-        headers = {"HX-Trigger": "telemedicine-changed"}
-        return fragment(ctx, _LOBBY, headers=headers, **await call_view(ctx, row))
+        return fragment(ctx, _LOBBY, **await call_view(ctx, row))

@@ -1,0 +1,447 @@
+// A call on a page: pictures, controls, chat, the question of being recorded. The same for both sides; which elements
+// there are, and how they look, is the page's affair.
+//
+//   data-remote  data-self  data-time  data-quality  data-quality-text  data-people  data-recording  data-consented
+//   data-log  data-say (form)  data-unread  data-consent (the question)  data-notice
+//   data-act="mute | camera | screen | chat | record | withdraw | leave | enlarge"  data-answer="given | refused"
+
+import { openDevices, closeStream } from "./devices.js";
+import { MediaSession } from "./media.js";
+
+const MEDIA = new Set(["answer", "tracks", "restarted", "quality", "error"]);
+const CREDENTIALS_MS = 8 * 60 * 1000;
+
+export class Call extends EventTarget {
+  constructor(root, line, { relay = false } = {}) {
+    super();
+    this.root = root;
+    this.line = line;
+    this.words = JSON.parse(root.dataset.words);
+    this.relay = relay;
+    this.me = "";
+    this.state = null;
+    this.stream = null;
+    this.session = null;
+    this.starting = false;
+    this.video = true;
+    this.unsent = new Map();
+    this.unread = 0;
+    this.iceServers = [];
+    this.available = true;
+    line.addEventListener("message", (event) => this.#heard(event.detail));
+    line.addEventListener("down", () => this.#notice("reconnecting"));
+    line.addEventListener("over", (event) => this.#over(event.detail.code));
+    root.addEventListener("click", (event) => {
+      const button = event.target.closest("[data-act], [data-answer]");
+      if (button && root.contains(button)) this.#press(button);
+    });
+    this.one("[data-say]")?.addEventListener("submit", (event) => this.#say(event));
+    setInterval(() => this.#clock(), 1000);
+    setInterval(() => this.session && line.send({ type: "servers" }), CREDENTIALS_MS);
+  }
+
+  one(selector) {
+    return this.root.querySelector(selector);
+  }
+
+  get running() {
+    return this.session !== null;
+  }
+
+  /** Camera and microphone, unless they are open already. */
+  async prepare() {
+    if (this.stream?.getTracks().some((track) => track.readyState === "live")) return this.stream;
+    const { stream, faults } = await openDevices({ video: this.video });
+    this.use(stream, faults);
+    return stream;
+  }
+
+  use(stream, faults = {}) {
+    this.stream = stream;
+    this.faults = faults;
+    const view = this.one("[data-self]");
+    if (view) {
+      view.srcObject = stream;
+      view.hidden = !stream?.getVideoTracks().length;
+    }
+    this.#show();
+    if (faults.audio || faults.video) this.#notice(faults.audio ? "no-microphone" : "no-camera");
+  }
+
+  async start() {
+    if (this.session || this.starting || !this.available) return;
+    this.starting = true;
+    const stream = await this.prepare().catch(() => null);
+    if (!this.starting) return;
+    this.starting = false;
+    const session = new MediaSession({
+      send: (message) => this.line.send(message),
+      iceServers: this.iceServers,
+      policy: this.relay ? "relay" : "all",
+      stream,
+    });
+    this.session = session;
+    session.addEventListener("remote", () => this.#pictures());
+    for (const name of ["state", "quality", "stats"]) session.addEventListener(name, () => this.#show());
+    this.#show();
+    session.start();
+    this.#tell("started");
+  }
+
+  /** Out of the call; the visit itself goes on. */
+  stop({ keepDevices = false } = {}) {
+    const session = this.session;
+    this.session = null;
+    this.starting = false;
+    session?.close();
+    if (!keepDevices) {
+      closeStream(this.stream);
+      this.stream = null;
+      const view = this.one("[data-self]");
+      if (view) view.srcObject = null;
+    }
+    this.one("[data-remote]")?.replaceChildren();
+    this.#show();
+  }
+
+  // -- what the server says ------------------------------------------------------------------------------------------
+
+  #heard(message) {
+    if (MEDIA.has(message.type)) {
+      this.session?.receive(message);
+      return;
+    }
+    switch (message.type) {
+      case "welcome":
+        this.me = message.me;
+        this.iceServers = message.ice_servers;
+        this.available = message.video;
+        this.#notice(message.video ? "" : "unavailable");
+        if (this.session) {
+          this.line.send({ type: "back" });
+          this.session.signallingRestored(message.ice_servers);
+        }
+        for (const [id, text] of this.unsent) this.line.send({ type: "say", id, text });
+        break;
+      case "servers":
+        this.iceServers = message.ice_servers;
+        this.session?.signallingRestored(message.ice_servers);
+        break;
+      case "state":
+        this.state = message;
+        if (message.state === "ended" || message.state === "cancelled") this.stop();
+        this.#show();
+        break;
+      case "said":
+        this.#said(message);
+        break;
+      case "speaker":
+        for (const tile of this.root.querySelectorAll("[data-tile]")) {
+          tile.classList.toggle("speaks", tile.dataset.tile === message.participant);
+        }
+        break;
+      case "problem":
+        this.#notice(message.code === "unavailable" ? "unavailable-now" : "refused", Object.values(message.fields ?? {})[0]);
+        break;
+    }
+    this.#tell(message.type, message);
+  }
+
+  #over(code) {
+    this.stop();
+    this.#notice(code);
+    this.#tell("over", { code });
+  }
+
+  // -- pictures ------------------------------------------------------------------------------------------------------
+
+  #pictures() {
+    const box = this.one("[data-remote]");
+    if (!box || !this.session) return;
+    const wanted = new Map();
+    for (const [id, { camera, screen }] of this.session.participants) {
+      wanted.set(id, { id, stream: camera, screen: false });
+      if (screen) wanted.set(`${id}/screen`, { id, stream: screen, screen: true });
+    }
+    for (const tile of [...box.children]) if (!wanted.has(tile.dataset.key)) tile.remove();
+    for (const [key, { id, stream, screen }] of wanted) {
+      let tile = [...box.children].find((one) => one.dataset.key === key);
+      if (!tile) {
+        tile = document.createElement("div");
+        tile.className = screen ? "q-tm-tile screen" : "q-tm-tile";
+        tile.dataset.key = key;
+        tile.dataset.tile = id;
+        const video = document.createElement("video");
+        video.autoplay = true;
+        video.playsInline = true;
+        const name = document.createElement("span");
+        name.className = "name";
+        name.dir = "auto";
+        tile.append(video, name);
+        box.append(tile);
+      }
+      const video = tile.querySelector("video");
+      if (video.srcObject !== stream) video.srcObject = stream;
+      video.setAttribute("aria-label", this.#name(id));
+      tile.querySelector(".name").textContent = this.#name(id);
+      // Without a gesture some browsers play only when asked again, after one.
+      video.play().catch(() => this.#notice("press-to-hear"));
+    }
+  }
+
+  #name(id) {
+    return this.state?.people.find((one) => one.id === id)?.name ?? "";
+  }
+
+  // -- showing -------------------------------------------------------------------------------------------------------
+
+  #show() {
+    const words = this.words;
+    this.root.dataset.running = String(this.running);
+    const mic = this.stream?.getAudioTracks()[0];
+    const camera = this.stream?.getVideoTracks()[0];
+    this.#toggle("mute", !mic?.enabled, mic?.enabled ? words.mute : words.unmute, !mic);
+    this.#toggle("camera", !camera?.enabled, camera?.enabled ? words["camera-off"] : words["camera-on"], !camera);
+    this.#quality();
+    if (!this.state) return;
+    const { recording, people } = this.state;
+    const others = people.filter((one) => !one.me);
+    const text = this.one("[data-people]");
+    if (text) {
+      const here = others.filter((one) => one.connected);
+      text.textContent = here.length ? here.map((one) => one.name).join(" · ") : words.alone;
+    }
+    this.#pictures();
+    const empty = this.one("[data-empty]");
+    if (empty) {
+      empty.hidden = Boolean(this.session?.participants.size);
+      empty.textContent = others.some((one) => one.connected) ? words.connecting : words.alone;
+    }
+    const mark = this.one("[data-recording]");
+    if (mark) {
+      const name = { recording: "recording", paused: "paused" }[recording.state] ?? (recording.asked ? "asked" : "off");
+      mark.textContent = words[`recording-${name}`];
+      mark.classList.toggle("q-rec", name === "recording");
+      mark.dataset.recording = name;
+    }
+    const consented = this.one("[data-consented]");
+    if (consented) {
+      consented.hidden = !recording.asked;
+      consented.querySelector("bdi").textContent = `${recording.given}/${recording.needed}`;
+    }
+    const ask = this.one("[data-consent]");
+    const open = this.running && recording.asked && recording.mine === "open";
+    if (ask && ask.hidden === open) {
+      ask.hidden = !open;
+      if (open) ask.querySelector("[data-first]")?.focus();
+    }
+    const record = this.one('[data-act="record"]');
+    if (record) {
+      record.setAttribute("aria-pressed", String(recording.asked));
+      record.classList.toggle("on", recording.asked);
+      const label = recording.asked ? words["stop-recording"] : words.record;
+      record.setAttribute("aria-label", label);
+      record.title = label;
+    }
+    const withdraw = this.one('[data-act="withdraw"]');
+    if (withdraw) withdraw.hidden = !(recording.asked && recording.mine === "given");
+    if (recording.declined) this.#notice("declined");
+  }
+
+  #toggle(act, off, label, disabled) {
+    const button = this.one(`[data-act="${act}"]`);
+    if (!button) return;
+    button.setAttribute("aria-pressed", String(off));
+    button.classList.toggle("off", off);
+    button.disabled = disabled;
+    const caption = button.querySelector("[data-label]");
+    if (caption) caption.textContent = label;
+    else button.setAttribute("aria-label", label);
+    button.title = label;
+  }
+
+  #quality() {
+    const text = this.one("[data-quality-text]");
+    if (!text) return;
+    const state = this.session?.state;
+    const name = state === "reconnecting" || state === "connecting" ? state : this.session?.quality ?? "good";
+    const rtt = this.session?.stats?.rtt;
+    text.textContent = this.words[name] ?? this.words.good;
+    const figure = this.one("[data-rtt]");
+    if (figure) figure.textContent = rtt && name !== "connecting" ? `${Math.round(rtt)} ms` : "";
+    this.one("[data-quality]")?.setAttribute("data-quality", name);
+    this.root.dataset.media = state ?? "none";
+  }
+
+  #clock() {
+    const at = this.state?.admitted_at;
+    const place = this.one("[data-time]");
+    if (!at || !place || this.state.state !== "in-progress") return;
+    const seconds = Math.max(0, Math.floor((Date.now() - Date.parse(at)) / 1000));
+    const two = (number) => String(number).padStart(2, "0");
+    const hours = Math.floor(seconds / 3600);
+    place.textContent = `${hours ? `${hours}:` : ""}${two(Math.floor(seconds / 60) % 60)}:${two(seconds % 60)}`;
+  }
+
+  #notice(code, text = "") {
+    const place = this.one("[data-notice]");
+    if (!place) return;
+    const words = text || (code ? this.words[code] ?? "" : "");
+    place.textContent = words;
+    place.hidden = !words;
+  }
+
+  // -- acts ----------------------------------------------------------------------------------------------------------
+
+  #press(button) {
+    if (button.dataset.answer) {
+      this.line.send({ type: "consent", decision: button.dataset.answer, version: this.root.dataset.wording });
+      return;
+    }
+    switch (button.dataset.act) {
+      case "mute":
+        this.#switch("audio");
+        break;
+      case "camera":
+        this.#switch("video");
+        break;
+      case "screen":
+        this.#screen(button);
+        break;
+      case "flip":
+        this.#flip();
+        break;
+      case "chat":
+        this.openChat(this.one("[data-chat]").hidden);
+        break;
+      case "record":
+        this.#notice("");
+        this.line.send({ type: "record", on: !this.state?.recording.asked });
+        break;
+      case "withdraw":
+        this.line.send({ type: "consent", decision: "withdrawn", version: this.root.dataset.wording });
+        break;
+      case "enlarge":
+        if (document.fullscreenElement) document.exitFullscreen();
+        else this.one("[data-stage]")?.requestFullscreen?.().catch(() => {});
+        break;
+      case "join":
+        this.start();
+        break;
+      case "leave":
+        this.stop();
+        this.#tell("left");
+        break;
+    }
+  }
+
+  #switch(kind) {
+    for (const track of this.stream?.getTracks() ?? []) if (track.kind === kind) track.enabled = !track.enabled;
+    this.#show();
+  }
+
+  async #screen(button) {
+    if (button.getAttribute("aria-pressed") === "true") {
+      await this.session?.stopScreen();
+      button.setAttribute("aria-pressed", "false");
+      return;
+    }
+    try {
+      const screen = await navigator.mediaDevices.getDisplayMedia({ video: true });
+      button.setAttribute("aria-pressed", "true");
+      screen.getVideoTracks()[0].addEventListener("ended", () => button.setAttribute("aria-pressed", "false"));
+      await this.session?.shareScreen(screen);
+    } catch {
+      // Nothing was chosen.
+    }
+  }
+
+  /** The other camera of a phone. */
+  async #flip() {
+    const now = this.stream?.getVideoTracks()[0];
+    const side = now?.getSettings().facingMode === "environment" ? "user" : "environment";
+    try {
+      const other = await navigator.mediaDevices.getUserMedia({ video: { facingMode: { ideal: side } } });
+      const [track] = other.getVideoTracks();
+      if (this.session) await this.session.replaceTrack("video", track);
+      if (now && now !== track) {
+        this.stream.removeTrack(now);
+        now.stop();
+      }
+      if (!this.stream.getTracks().includes(track)) this.stream.addTrack(track);
+      const view = this.one("[data-self]");
+      if (view) view.srcObject = this.stream;
+    } catch {
+      // There is only one.
+    }
+  }
+
+  // -- chat ----------------------------------------------------------------------------------------------------------
+
+  openChat(open) {
+    const chat = this.one("[data-chat]");
+    if (!chat) return;
+    chat.hidden = !open;
+    this.one('[data-act="chat"]')?.setAttribute("aria-expanded", String(open));
+    if (open) {
+      this.unread = 0;
+      this.#count();
+      chat.querySelector("input, textarea")?.focus();
+      const log = this.one("[data-log]");
+      log.scrollTop = log.scrollHeight;
+    }
+  }
+
+  #say(event) {
+    event.preventDefault();
+    const field = event.target.elements.text;
+    const text = field.value.trim();
+    if (!text) return;
+    const id = crypto.randomUUID();
+    this.unsent.set(id, text);
+    this.#write({ client_id: id, text, me: true, name: "", at: new Date().toISOString() }, true);
+    this.line.send({ type: "say", id, text });
+    field.value = "";
+  }
+
+  #said(message) {
+    this.unsent.delete(message.client_id);
+    this.#write(message, false);
+    if (!message.me && this.one("[data-chat]")?.hidden) {
+      this.unread += 1;
+      this.#count();
+    }
+  }
+
+  #write(message, pending) {
+    const log = this.one("[data-log]");
+    if (!log) return;
+    let line = [...log.children].find((one) => one.dataset.line === message.client_id);
+    if (!line) {
+      line = document.createElement("li");
+      line.dataset.line = message.client_id;
+      line.className = message.me ? "me" : "";
+      const who = document.createElement("small");
+      who.dir = "auto";
+      who.textContent = message.me ? this.words.you : message.name;
+      const words = document.createElement("p");
+      words.dir = "auto";
+      words.textContent = message.text;
+      line.append(who, words);
+      log.append(line);
+    }
+    line.classList.toggle("pending", pending);
+    log.scrollTop = log.scrollHeight;
+  }
+
+  #count() {
+    const mark = this.one("[data-unread]");
+    if (!mark) return;
+    mark.hidden = !this.unread;
+    mark.textContent = String(this.unread || "");
+  }
+
+  #tell(name, detail = null) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+}

@@ -1,0 +1,57 @@
+// The call docked in the chart (or on the consultation's own page). It lives outside of everything that htmx swaps.
+
+import { Call } from "./call.js";
+import { Line } from "./line.js";
+
+const root = document.getElementById("telemedicine-call");
+
+if (root && !root.call) {
+  const line = new Line(root.dataset.socket);
+  const call = new Call(root, line, { relay: new URLSearchParams(location.search).get("relay") === "1" });
+  root.call = call;
+  let auto = root.dataset.auto === "1";
+  let shown = root.dataset.state;
+  let key = "";
+
+  /** The lobby again from the server; a form that is being filled in is left alone until the state itself changes. */
+  function refresh(state) {
+    const lobby = document.getElementById("telemedicine-lobby");
+    const next = JSON.stringify([state.state, state.patient_here, state.concern]);
+    if (!lobby || next === key) return;
+    const first = key === "";
+    key = next;
+    const busy = lobby.querySelector("form [name=identifier]:checked") || lobby.contains(document.activeElement);
+    if ((first && shown === state.state) || (busy && shown === state.state)) return;
+    shown = state.state;
+    globalThis.htmx?.ajax("GET", root.dataset.lobby, { target: "#telemedicine-lobby", swap: "outerHTML" });
+  }
+
+  call.addEventListener("state", (event) => {
+    const state = event.detail;
+    root.dataset.state = state.state;
+    refresh(state);
+    if (state.state === "in-progress" && auto && !call.running) call.start();
+    if (state.state === "ended") location.reload();
+  });
+  call.addEventListener("left", () => {
+    auto = false;
+  });
+  call.addEventListener("over", (event) => {
+    if (event.detail.code === "signed-out") location.reload();
+  });
+  // Whoever admits is in the call: the camera opens while the server still works.
+  root.addEventListener("submit", (event) => {
+    if (event.target.matches("[data-admit]")) {
+      auto = true;
+      call.prepare();
+    }
+  });
+  root.addEventListener("click", async (event) => {
+    const copy = event.target.closest("[data-copy]");
+    if (copy) {
+      await navigator.clipboard?.writeText(copy.dataset.copy).catch(() => {});
+      copy.querySelector("[data-label]").textContent = copy.dataset.done;
+    }
+  });
+  line.open();
+}

@@ -1,0 +1,216 @@
+// The patient's visit: device check → waiting room → call → after. One page, so that the camera opens once.
+
+import { Call } from "./call.js";
+import { chime, closeStream, meter, relayAnswers } from "./devices.js";
+import { Line } from "./line.js";
+
+const page = document.getElementById("visit");
+const root = document.getElementById("telemedicine-call");
+const words = JSON.parse(page.dataset.words);
+const line = new Line(page.dataset.socket);
+const call = new Call(root, line, { relay: page.dataset.relay === "1" });
+page.call = call;
+
+let stopMeter = () => {};
+let heard = false;
+let wait = page.dataset.start === "waiting";
+let join = page.dataset.start === "call";
+let chimed = false;
+
+const one = (selector) => page.querySelector(selector);
+
+function step(name) {
+  if (page.dataset.step === name) return;
+  page.dataset.step = name;
+  for (const part of page.querySelectorAll("[data-part]")) part.hidden = part.dataset.part !== name;
+  const heading = one(`[data-part="${name}"] h1`);
+  heading?.setAttribute("tabindex", "-1");
+  heading?.focus({ preventScroll: true });
+}
+
+// ── device check ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const ICONS = { ok: "check", warn: "alert-triangle", bad: "x", ask: "" };
+
+function mark(name, tone, text) {
+  const row = one(`[data-check="${name}"]`);
+  row.dataset.tone = tone;
+  row.querySelector(".s").textContent = text;
+  const dot = row.querySelector(".q-okdot");
+  dot.className = `q-okdot ${{ ok: "", warn: "warn", bad: "bad", ask: "ask" }[tone]}`;
+  for (const picture of dot.children) picture.toggleAttribute("hidden", picture.dataset.icon !== (ICONS[tone] || "own"));
+}
+
+async function check() {
+  const stream = await call.prepare();
+  const faults = call.faults ?? {};
+  const camera = stream?.getVideoTracks()[0];
+  const microphone = stream?.getAudioTracks()[0];
+  if (camera) mark("camera", "ok", camera.label || words["camera-ready"]);
+  else mark("camera", call.video ? "bad" : "warn", call.video ? words[`camera-${faults.video ?? "missing"}`] : words["voice-only"]);
+  if (microphone) mark("microphone", "ok", words["say-something"]);
+  else mark("microphone", "bad", words[`microphone-${faults.audio ?? "missing"}`]);
+  const preview = one("[data-preview]");
+  preview.srcObject = stream;
+  preview.hidden = !camera;
+  one("[data-help]").hidden = Boolean(microphone);
+  stopMeter();
+  const bars = [...page.querySelectorAll("[data-level] i")];
+  stopMeter = meter(stream, (level) => {
+    const on = level === null ? 0 : Math.round(level * bars.length);
+    bars.forEach((bar, number) => bar.classList.toggle("on", number < on));
+    if (level !== null && level > 0.06) heard = true;
+    one("[data-level-text]").textContent = level === null ? (microphone ? words["microphone-on"] : words["microphone-off"]) : heard ? words["we-hear"] : words["say-something"];
+  });
+  ready();
+}
+
+function ready() {
+  const usable = Boolean(call.stream?.getAudioTracks().length) && line.up;
+  for (const button of page.querySelectorAll("[data-go]")) button.disabled = !usable;
+  one("[data-again]").hidden = usable;
+}
+
+async function network(servers) {
+  mark("network", "ask", words["network-checking"]);
+  const relay = await relayAnswers(servers).catch(() => false);
+  if (!line.up) return;
+  if (!call.available) mark("network", "bad", words["video-unavailable"]);
+  else if (relay === false) mark("network", "warn", words["network-narrow"]);
+  else mark("network", "ok", words["network-good"]);
+  one("[data-help]").hidden = call.available && Boolean(call.stream?.getAudioTracks().length);
+}
+
+line.addEventListener("down", () => {
+  mark("network", "bad", words["network-down"]);
+  ready();
+});
+
+page.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-do]");
+  switch (button?.dataset.do) {
+    case "chime":
+      chimed = chime();
+      one("[data-chimed]").hidden = !chimed;
+      mark("speaker", chimed ? "ask" : "warn", chimed ? words["heard-it"] : words["speaker-unknown"]);
+      break;
+    case "heard":
+      mark("speaker", "ok", words["speaker-good"]);
+      one("[data-chimed]").hidden = true;
+      break;
+    case "not-heard":
+      mark("speaker", "warn", words["speaker-bad"]);
+      break;
+    case "again":
+      closeStream(call.stream);
+      call.stream = null;
+      check();
+      break;
+    case "voice":
+      call.video = false;
+      for (const track of call.stream?.getVideoTracks() ?? []) {
+        track.stop();
+        call.stream.removeTrack(track);
+      }
+      enter();
+      break;
+    case "enter":
+      enter();
+      break;
+    case "leave-waiting":
+      wait = false;
+      line.send({ type: "leave" });
+      call.stop();
+      location.assign(page.dataset.home);
+      break;
+    case "return":
+      join = true;
+      arrive(call.state);
+      break;
+  }
+});
+
+function enter() {
+  stopMeter();
+  if (call.state?.state === "in-progress") {
+    join = true;
+    arrive(call.state);
+    return;
+  }
+  wait = true;
+  line.send({ type: "enter" });
+  step("waiting");
+}
+
+// ── waiting room ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const concern = one("[data-concern]");
+let concernTimer = 0;
+let concernSent = concern.value;
+
+function keepConcern() {
+  clearTimeout(concernTimer);
+  if (concern.value === concernSent) return;
+  if (line.send({ type: "concern", text: concern.value })) concernSent = concern.value;
+}
+
+concern.addEventListener("input", () => {
+  one("[data-concern-saved]").hidden = true;
+  clearTimeout(concernTimer);
+  concernTimer = setTimeout(keepConcern, 600);
+});
+concern.addEventListener("blur", keepConcern);
+
+function showQueue(state) {
+  one("[data-position]").textContent = state.position === 0 || state.position === null ? words.next : words.before.replace("{n}", state.position);
+  if (state.concern === concern.value.trim() && state.concern) one("[data-concern-saved]").hidden = false;
+  const live = Boolean(call.stream?.getAudioTracks().length);
+  one("[data-ready]").textContent = live ? words.ready : words["not-ready"];
+}
+
+// ── where the visit stands ────────────────────────────────────────────────────────────────────────────────────────────
+
+function arrive(state) {
+  if (!state) return;
+  if (state.state === "ended" || state.state === "cancelled") {
+    page.dataset.outcome = state.state;
+    stopMeter();
+    step("after");
+    line.end();
+    return;
+  }
+  if (state.state === "in-progress") {
+    if ((wait || join) && !call.running) {
+      wait = false;
+      join = true;
+      stopMeter();
+      step("call");
+      call.start();
+    }
+    return;
+  }
+  showQueue(state);
+  if (wait) step("waiting");
+}
+
+call.addEventListener("state", (event) => arrive(event.detail));
+call.addEventListener("welcome", (event) => {
+  if (wait) line.send({ type: "enter" });
+  keepConcern();
+  network(event.detail.ice_servers);
+  ready();
+});
+call.addEventListener("left", () => {
+  join = false;
+  step("left");
+});
+call.addEventListener("over", (event) => {
+  if (event.detail.code === "signed-out") location.reload();
+  else step("elsewhere");
+});
+
+step(wait ? "waiting" : join ? "call" : page.dataset.start === "after" ? "after" : "check");
+if (page.dataset.start !== "after") {
+  line.open();
+  if (!join) check();
+}
