@@ -7,7 +7,6 @@ _MEASUREMENTS = {
     "engine": "the data plane alone, to find where a packet's microseconds go",
     "sfu": "CPU of the media worker per delivered packet, beside Debian's Janus",
     "chart": "the chart as a whole page under load, memory, cold start, first-load script size",
-    "admit": "from admit to the first decoded frame, and the rejoin after a killed media worker",
 }
 
 
