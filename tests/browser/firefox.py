@@ -14,7 +14,7 @@ import shutil
 import signal
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import websockets
 
@@ -108,7 +108,7 @@ class Firefox:
         self._number = 0
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def __aenter__(self) -> "Firefox":
+    async def __aenter__(self) -> Self:
         self._profile = Path(tempfile.mkdtemp(prefix="qanun-firefox-"))
         lines = [f"user_pref({json.dumps(k)}, {json.dumps(v)});\n" for k, v in self._preferences.items()]
         (self._profile / "user.js").write_text("".join(lines))

@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -331,3 +332,31 @@ def test_an_empty_recording_says_so(tmp_path: Path) -> None:
     with Recording(tmp_path, KEY, CONTEXT) as recording:
         assert recording.seats() == []
         assert recording.complete
+
+
+def test_a_disk_that_takes_no_more_stops_the_recording_and_keeps_what_it_has(tmp_path: Path) -> None:
+    feeds = [video_feed("doctor", 4, size=(320, 240)), audio_feed("doctor", 4)]
+    recorder = new_recorder(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # No file of this process may grow past this: the kernel's own refusal, as from a full disk.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, before[1]))
+    try:
+        for start in range(0, 4000, 250):
+            for feed in feeds:
+                part = [entry for entry in feed.packets if start <= entry[0] < start + 250]
+                play_into(recorder, [Feed(feed.track, part)])
+            recorder.pause()  # writes at once
+            recorder.resume()
+            time.sleep(0.05)
+            if recorder.problem:
+                break
+        recorder.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert recorder.problem == "disk-error"
+    assert recorder.status()["state"] == "failed"
+    recorder.packet(feeds[0].track, feeds[0].packets[0][1], time.monotonic_ns())
+    assert (tmp_path / "0001.part").stat().st_size <= 60_000
+    with Recording(tmp_path, KEY, CONTEXT) as recording:
+        assert not recording.complete
+        assert decoded(recording.view("doctor"))[0]

@@ -1,6 +1,6 @@
 """A page with a `MediaSession` and a WebSocket between it and the media worker: what the web process does, and no more."""
 
-import asyncio
+import contextlib
 import json
 from http import HTTPStatus
 from pathlib import Path
@@ -10,6 +10,7 @@ from qanun_telemedicine.sfu import protocol as p
 from qanun_telemedicine.sfu.client import MediaClient, MediaError
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 STATIC = Path(__file__).parents[2] / "qanun_telemedicine" / "static"
@@ -155,7 +156,5 @@ class Bridge:
 
     @staticmethod
     async def _send(socket: ServerConnection, message: dict) -> None:
-        try:
+        with contextlib.suppress(ConnectionClosed):  # the page has gone
             await socket.send(json.dumps(message))
-        except Exception:  # the page has gone
-            await asyncio.sleep(0)

@@ -14,7 +14,6 @@ from aiortc import (
     RTCIceParameters,
     RTCIceTransport,
 )
-
 from qanun_telemedicine.sfu import rtp
 from qanun_telemedicine.sfu.client import MediaClient
 
@@ -37,8 +36,10 @@ _CODECS = {
     "audio": ("111", "a=rtpmap:111 opus/48000/2\na=rtcp-fb:111 transport-cc"),
     "video": (
         "96 97",
-        "a=rtpmap:96 VP8/90000\na=rtcp-fb:96 nack\na=rtcp-fb:96 nack pli\na=rtcp-fb:96 transport-cc\n"
-        "a=rtpmap:97 rtx/90000\na=fmtp:97 apt=96",
+        (
+            "a=rtpmap:96 VP8/90000\na=rtcp-fb:96 nack\na=rtcp-fb:96 nack pli\n"
+            "a=rtcp-fb:96 transport-cc\na=rtpmap:97 rtx/90000\na=fmtp:97 apt=96"
+        ),
     ),
 }
 

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
-from .conftest import Clinic, next_port, own_address, until
+from .conftest import Caller, Clinic, next_port, own_address, until
 from .wire import Wire
 
 pytestmark = pytest.mark.asyncio
@@ -35,8 +35,8 @@ async def test_two_clinics_calls_do_not_meet(clinic: Clinic, chromium: Browser) 
     pages = {name: await clinic.caller(chromium, name) for name in ("a", "b", "c", "d")}
     for name, room in (("a", "nour-1"), ("b", "nour-1"), ("c", "shifa-1"), ("d", "shifa-1")):
         await pages[name].begin(room)
-    for name in pages:
-        await pages[name].sees_and_hears(10)
+    for page in pages.values():
+        await page.sees_and_hears(10)
     assert await pages["a"].remote() == ["b"]
     assert await pages["c"].remote() == ["d"]
     stats = await clinic.client.stats()
@@ -191,3 +191,43 @@ async def test_an_ice_restart_changes_the_path_under_the_same_encryption(wired, 
     await patient.sees_and_hears(60)
     assert not clinic.events("participant.disconnected")
     assert not any(what[0] == "rejoin" for _, what in await doctor.log())
+
+
+async def test_a_narrow_way_costs_sharpness_and_a_very_narrow_one_the_picture_but_never_the_sound(
+    wired: tuple[Clinic, Wire], chromium: Browser
+) -> None:
+    clinic, wire = wired
+    doctor, patient = await clinic.caller(chromium, "doctor"), await clinic.caller(chromium, "patient")
+    await doctor.begin("nour-1")
+    await patient.begin("nour-1")
+    await doctor.sees_and_hears()
+    wire.delay = 0.02
+    wire.down = 350_000
+
+    async def fits() -> bool:
+        stats = (await clinic.client.stats("nour-1"))["nour-1"]
+        return all(one["quality"]["budget"] < 450_000 for one in stats.values())
+
+    await until(fits, "the bottleneck is noticed")
+    await doctor.sees_and_hears(60)
+    await patient.sees_and_hears(60)
+    assert not clinic.events("participant.disconnected")
+    wire.down = 85_000
+    await until(lambda: _said(clinic, "audio-only"), "the page is told that only sound remains")
+    await until(lambda: _quality_is(patient, "audio-only"), "the page shows it")
+    before = await patient.figures()
+    await asyncio.sleep(3)
+    after = await patient.figures()
+    assert after["samples"] - before["samples"] > 100_000, "the sound goes on"
+    wire.down = 0
+    await doctor.sees_and_hears()
+    await patient.sees_and_hears()
+    await until(lambda: _quality_is(patient, "good"), "all is well again")
+
+
+def _said(clinic: Clinic, state: str) -> bool:
+    return any(event.data["state"] == state for event in clinic.events("participant.quality", "patient"))
+
+
+async def _quality_is(page: Caller, state: str) -> bool:
+    return (await page.figures())["quality"] == state

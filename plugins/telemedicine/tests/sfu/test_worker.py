@@ -20,7 +20,6 @@ import pytest_asyncio
 from aioice import stun
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from qanun_telemedicine.sfu import protocol as p
 from qanun_telemedicine.sfu import rtp, transport, worker
 from qanun_telemedicine.sfu.client import MediaClient, MediaError, MediaUnavailable
@@ -118,9 +117,7 @@ async def test_a_packet_as_large_as_the_network_carries_is_forwarded(inside: Ins
         length = pylibsrtp._binding.ffi.new("int *", len(data))
         assert pylibsrtp._binding.lib.srtp_protect(session._srtp[0], buffer, length) == 0
         await doctor.ice._send(bytes(pylibsrtp._binding.ffi.buffer(buffer, length[0])))
-    counters = lambda: inside.engine.counters(  # noqa: E731
-        inside.worker.rooms.participant("nour", "nour-patient").transport.name
-    )
+    counters = lambda: inside.engine.counters(inside.worker.rooms.participant("nour", "nour-patient").transport.name)
     await until(lambda: inside.engine.strangers == 0 and counters().sent_octets > 4000, "they are forwarded")
     assert counters().failures == 0
 

@@ -1,0 +1,81 @@
+"""A believable week for a demonstration clinic: yesterday done, today half done, tomorrow booked.
+
+Hours run from early morning to late evening on every day of the week, so that a demonstration at any hour has somebody
+who is due now.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, timedelta
+from typing import Any
+
+from qanun.api import BookedAppointment, Context, DemoClinic, VisitMode, new_id
+from qanun_scheduling.models import Appointment, Schedule
+from qanun_scheduling.slots import slots_of_day
+
+_REASONS = {
+    "en": ["Blood pressure review", "Cough", "Back pain", "Diabetes review", "Headache", "New patient", "Test results",
+           "Vaccination", "Medication review", "Fatigue"],
+    "ar": ["متابعة ضغط الدم", "سعال", "ألم الظهر", "متابعة السكري", "صداع", "مريض جديد", "نتائج التحاليل", "تطعيم",
+           "مراجعة الأدوية", "إرهاق"],
+}  # fmt: skip
+_DAY = (8 * 60, 18 * 60)
+
+
+async def seed(ctx: Context, clinic: DemoClinic) -> None:
+    """Hours for every practitioner and appointments from three days ago to three days ahead."""
+    rng, zone = clinic.random, ctx.tenant.zone
+    now_minutes = ctx.local(ctx.now).hour * 60 + ctx.local(ctx.now).minute
+    first, last = min(_DAY[0], now_minutes // 60 * 60), max(_DAY[1], min(1440, now_minutes // 60 * 60 + 180))
+    weekly = []
+    for doctor in clinic.practitioners:
+        for weekday in range(7):
+            row = Schedule(practitioner_id=doctor.id, weekday=weekday, start=first, end=last, slot_minutes=20)
+            ctx.db.add(row)
+            weekly.append((doctor.id, weekday, first, last, 20))
+    await ctx.db.flush()
+    today = ctx.local(ctx.now).date()
+    video = ctx.registry.get(VisitMode, "telemedicine.video")
+    people = list(clinic.patients[1:])
+    reasons = _REASONS["ar" if ctx.locale.code == "ar" else "en"]
+    promised = False
+    for offset in range(-3, 4):
+        slots = slots_of_day(today + timedelta(days=offset), weekly, zone)
+        for doctor in clinic.practitioners:
+            own = [slot for slot in slots if slot.practitioner_id == doctor.id]
+            if offset == 0:
+                soon = next((slot for slot in own if slot.start > ctx.now), None)
+                if not promised and soon is not None:
+                    await _add(ctx, clinic.patients[0], doctor, soon, video, reasons[-1], "booked")
+                    own.remove(soon)
+                    promised = True
+            core = [slot for slot in own if _DAY[0] <= _minutes(ctx, slot.start) < _DAY[1]] or own
+            for slot in rng.sample(core, min(len(core), rng.randrange(11, 16))):
+                status = "booked"
+                if slot.end < ctx.now:
+                    status = "noshow" if rng.random() < 0.08 else "fulfilled"
+                elif slot.start < ctx.now:
+                    status = "checked-in"
+                mode = video if video and rng.random() < 0.33 else None
+                await _add(ctx, rng.choice(people), doctor, slot, mode, rng.choice(reasons), status)
+
+
+def _minutes(ctx: Context, moment: Any) -> int:
+    local = ctx.local(moment)
+    return int(local.hour * 60 + local.minute)
+
+
+async def _add(ctx: Context, person: Any, doctor: Any, slot: Any, mode: Any, reason: str, status: str) -> None:
+    row = Appointment(
+        id=new_id(), patient_id=person.id, practitioner_id=doctor.id, start=slot.start.astimezone(UTC), end=slot.end,
+        status=status, visit_mode=mode.id if mode else "scheduling.in-person", reason=reason,
+        request_key=f"demo-{new_id()}", booked_by=ctx.actor.id,
+        arrived_at=slot.start if status in {"fulfilled", "checked-in"} else None,
+    )  # fmt: skip
+    ctx.db.add(row)
+    await ctx.db.flush()
+    if mode is not None and mode.prepare is not None and status == "booked":
+        booked = BookedAppointment(
+            id=row.id, patient_id=person.id, practitioner_id=doctor.id, start=row.start, end=row.end
+        )
+        await mode.prepare(ctx, booked)

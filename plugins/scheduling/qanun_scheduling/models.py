@@ -1,0 +1,72 @@
+"""Working hours and appointments.
+
+A slot cannot be booked twice: an exclusion constraint says so, whatever the code above believes.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import ExcludeConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from qanun.api import TenantModel, patient_key, practitioner_key
+
+STATUSES = ("booked", "arrived", "checked-in", "fulfilled", "cancelled", "noshow", "entered-in-error")
+LIVE = ("booked", "arrived", "checked-in", "fulfilled")
+
+
+class Schedule(TenantModel):
+    """FHIR Schedule, as weekly hours: on `weekday` (0 Monday) from `start` to `end` (minutes after local midnight)."""
+
+    __tablename__ = "scheduling_schedule"
+    __table_args__ = (
+        CheckConstraint("weekday between 0 and 6", name="weekday"),
+        CheckConstraint('start >= 0 and start < "end" and "end" <= 1440', name="hours"),
+        CheckConstraint("slot_minutes between 5 and 240", name="slot_minutes"),
+    )
+
+    practitioner_id: Mapped[UUID] = practitioner_key(index=True)
+    weekday: Mapped[int]
+    start: Mapped[int]
+    end: Mapped[int]
+    slot_minutes: Mapped[int] = mapped_column(default=20)
+
+
+class Appointment(TenantModel):
+    """FHIR Appointment of one patient with one practitioner. `visit_mode` names a contributed way of holding it."""
+
+    __tablename__ = "scheduling_appointment"
+    __table_args__ = (
+        CheckConstraint(
+            "status in ('booked','arrived','checked-in','fulfilled','cancelled','noshow','entered-in-error')",
+            name="status",
+        ),
+        CheckConstraint('start < "end"', name="period"),
+        UniqueConstraint("tenant_id", "request_key"),
+        ExcludeConstraint(
+            ("tenant_id", "="),
+            ("practitioner_id", "="),
+            (text("tstzrange(start, \"end\")"), "&&"),
+            where=text("status in ('booked', 'arrived', 'checked-in', 'fulfilled')"),
+            using="gist",
+            name="ex_scheduling_appointment_slot",
+        ),
+        Index("ix_scheduling_appointment_day", "tenant_id", "practitioner_id", "start"),
+        Index("ix_scheduling_appointment_patient", "tenant_id", "patient_id", "start"),
+    )
+
+    patient_id: Mapped[UUID] = patient_key()
+    practitioner_id: Mapped[UUID] = practitioner_key()
+    start: Mapped[datetime]
+    end: Mapped[datetime]
+    status: Mapped[str] = mapped_column(default="booked")
+    visit_mode: Mapped[str] = mapped_column(default="scheduling.in-person")
+    reason: Mapped[str] = mapped_column(default="")
+    request_key: Mapped[str]
+    booked_by: Mapped[UUID]
+    arrived_at: Mapped[datetime | None]
+    cancelled_at: Mapped[datetime | None]
+    cancel_reason: Mapped[str] = mapped_column(default="")
