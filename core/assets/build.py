@@ -29,7 +29,7 @@ FILES = {
     "fonts/vazirmatn-arabic-wght-normal.woff2": "@fontsource-variable/vazirmatn/files/vazirmatn-arabic-wght-normal.woff2",
 }
 # An icon is used by name: icon('video') in a template, icon="video" in a descriptor.
-_USED = re.compile(r"""\bicon(?:\(|=|":\s*)['"]([a-z0-9-]+)['"]""")
+_USED = re.compile(r"""(?<![\w-])icon(?:\(|=|":\s*)['"]([a-z0-9-]+)['"]""")
 
 
 def icon_names() -> list[str]:
@@ -70,7 +70,7 @@ def sprite(names: list[str]) -> str:
         if not source.exists():
             missing.append(name)
             continue
-        body = re.search(r"<svg[^>]*>(.*)</svg>", source.read_text(encoding="utf-8"), re.S)
+        body = re.search(r"<svg[^>]*>(.*)</svg>", source.read_text(encoding="utf-8"), re.DOTALL)
         assert body is not None
         inner = re.sub(r'<path stroke="none" d="M0 0h24v24H0z" fill="none"\s*/>', "", body.group(1)).strip()
         symbols.append(

@@ -25,7 +25,7 @@ class Config:
     base_url: str = "http://localhost:8000"
     locale_dir: Path | None = None
     media_socket: Path | None = None
-    media_listen: str = "0.0.0.0:8100"  # noqa: S104 - the media port is meant to be reached
+    media_listen: str = "0.0.0.0:8100"
     media_advertise: tuple[str, ...] = ()
     turn_urls: tuple[str, ...] = ()
     turn_secret_file: Path | None = None
@@ -65,7 +65,7 @@ class Config:
             base_url=base_url,
             locale_dir=path("QANUN_LOCALE_DIR"),
             media_socket=path("QANUN_MEDIA_SOCKET"),
-            media_listen=environ.get("QANUN_MEDIA_LISTEN", "0.0.0.0:8100"),  # noqa: S104
+            media_listen=environ.get("QANUN_MEDIA_LISTEN", "0.0.0.0:8100"),
             media_advertise=items("QANUN_MEDIA_ADVERTISE"),
             turn_urls=items("QANUN_TURN_URLS"),
             turn_secret_file=path("QANUN_TURN_SECRET_FILE"),

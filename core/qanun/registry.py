@@ -118,7 +118,7 @@ class Registry:
             failure = Failure(entry.plugin, name, "timeout", timed_out=True)
         except QanunError:
             raise
-        except Exception as error:  # noqa: BLE001 - isolating a stranger's code is what this method is for
+        except Exception as error:
             failure = Failure(entry.plugin, name, type(error).__name__)
             log.warning("contribution_failed", plugin=entry.plugin, contribution=name, exc_info=True)
         self.failures[name] = self.failures.get(name, 0) + 1

@@ -1,6 +1,7 @@
 """Every installed plugin keeps the contract; the same checks run for a stranger's."""
 
 import pytest
+
 from qanun.app.build import gather
 from qanun.app.web import all_routes
 from qanun.db.migrations import pending

@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+
 from qanun.app.web import all_routes
 from qanun.testing.clinics import ROLES
 

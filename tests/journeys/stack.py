@@ -29,7 +29,7 @@ HOST, FAR = CABLE + "1", CABLE + "2"
 
 def free_port(kind: int = socket.SOCK_STREAM) -> int:
     with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("0.0.0.0", 0))  # noqa: S104 - only asks which port is free
+        probe.bind(("0.0.0.0", 0))
         return int(probe.getsockname()[1])
 
 
@@ -120,7 +120,7 @@ class Stack:
         }
         for command in (("keys", "create"), ("db", "upgrade"), ("demo", "seed", "--patients", "60")):
             await self.qanun(*command)
-        self._keep("web", self._python("-m", "qanun", "serve", "--host", "0.0.0.0", "--port", str(self.port),  # noqa: S104
+        self._keep("web", self._python("-m", "qanun", "serve", "--host", "0.0.0.0", "--port", str(self.port),
                                        "--workers", "2"))  # fmt: skip
         self._keep("jobs", self._python("-m", "qanun", "worker"))
         self._keep(

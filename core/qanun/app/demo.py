@@ -90,7 +90,7 @@ async def seed(assembly: Assembly, say: Callable[[str], None] = print, *, patien
         tenant = await _tenant(runtime, clinic, password)
         if tenant is not None:
             say(f"{clinic.slug}: {len(clinic.staff)} members of staff")
-            filled = DemoClinic(random=random.Random(number + 7))  # noqa: S311 - the same demonstration every time
+            filled = DemoClinic(random=random.Random(number + 7))
             async with open_context(runtime, tenant, SYSTEM, get_locale(clinic.locale)) as ctx:
                 await _patients(ctx, clinic, filled, patients, password)
             say(f"{clinic.slug}: {len(filled.patients)} patients")

@@ -69,7 +69,7 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, datetime | uuid.UUID) or hasattr(value, "__str__") and not isinstance(value, float):
+    if isinstance(value, datetime | uuid.UUID) or (hasattr(value, "__str__") and not isinstance(value, float)):
         return value.isoformat() if isinstance(value, datetime) else str(value)
     raise TypeError(f"{type(value).__name__} cannot be written into the audit")
 

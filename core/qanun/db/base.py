@@ -53,7 +53,7 @@ def _now() -> datetime:
 
 class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING)
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own idiom
+    type_annotation_map = {
         datetime: DateTime(timezone=True),
         date: Date(),
         uuid.UUID: PgUUID(as_uuid=True),

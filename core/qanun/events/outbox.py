@@ -102,7 +102,7 @@ def write(ctx: Context) -> None:
 async def deliver(ctx: Context, event_id: uuid.UUID, handler_id: str) -> bool:
     """Run one handler for one event inside `ctx`'s transaction. False when it had already run, or is gone."""
     handler = ctx.registry.get(EventHandler, handler_id)
-    if handler is None or handler_id.split(".")[0] not in ctx.enabled | {"core"}:
+    if handler is None or handler_id.split(".", maxsplit=1)[0] not in ctx.enabled | {"core"}:
         return False
     stored = (await ctx.db.execute(select(StoredEvent).where(StoredEvent.id == event_id))).scalar_one_or_none()
     if stored is None:

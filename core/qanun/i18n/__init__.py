@@ -7,9 +7,9 @@ from qanun.i18n.numbers import format_number, parse_decimal, to_ascii_digits
 from qanun.i18n.values import isolate, v
 
 __all__ = [
+    "N_",
     "Locale",
     "Message",
-    "N_",
     "fold_name",
     "format_number",
     "get_locale",

@@ -22,7 +22,7 @@ from qanun.registry import Registry
 from qanun.web import NavItem
 from qanun.web.templating import environment, package_folder
 
-_INLINE = re.compile(r"<script(?![^>]*\bsrc=)|<style\b|\sstyle\s*=|\son[a-z]+\s*=\s*[\"']|javascript:", re.I)
+_INLINE = re.compile(r"<script(?![^>]*\bsrc=)|<style\b|\sstyle\s*=|\son[a-z]+\s*=\s*[\"']|javascript:", re.IGNORECASE)
 _PHYSICAL = re.compile(
     r"(?<![\w-])(?:margin|padding|border)-(?:left|right)\b|(?<![\w-])(?:left|right)\s*:\s*[\d-]|text-align\s*:\s*(?:left|right)"
 )
@@ -92,7 +92,7 @@ def templates_parse_and_hold_nothing_inline(plugin: LoadedPlugin, registry: Regi
         faults += [f"{path.name}: inline {found.group(0)!r}" for found in _INLINE.finditer(text)]
     for path in sorted((folder / "static").rglob("*.css")):
         if "vendor" not in path.parts:
-            css = re.sub(r"/\*.*?\*/", "", path.read_text(encoding="utf-8"), flags=re.S)
+            css = re.sub(r"/\*.*?\*/", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
             faults += [f"{path.name}: physical direction {found.group(0)!r}" for found in _PHYSICAL.finditer(css)]
     return faults
 

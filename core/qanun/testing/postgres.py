@@ -66,7 +66,7 @@ class ScratchPostgres:
         for name, value in settings.items():
             arguments += ["-c", f"{name}={value}"]
         log = (self.folder / "postgres.log").open("ab")
-        self._process = subprocess.Popen(arguments, stdout=log, stderr=log, user=self._user)  # noqa: S603
+        self._process = subprocess.Popen(arguments, stdout=log, stderr=log, user=self._user)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             try:
@@ -91,7 +91,7 @@ class ScratchPostgres:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _run(self, arguments: list[object]) -> None:
-        result = subprocess.run([str(a) for a in arguments], capture_output=True, user=self._user, timeout=60)  # noqa: S603
+        result = subprocess.run([str(a) for a in arguments], capture_output=True, user=self._user, timeout=60)
         if result.returncode:
             raise RuntimeError(result.stderr.decode(errors="replace")[-2000:])
 

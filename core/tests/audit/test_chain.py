@@ -2,11 +2,12 @@
 
 import psycopg
 import pytest
+from sqlalchemy import select
+
 from qanun.audit import AuditEvent, verify
 from qanun.errors import ConfigurationError
 from qanun.identity import Patient
 from qanun.tenancy import tenant_session
-from sqlalchemy import select
 
 
 async def _verdict(clinic):

@@ -6,12 +6,13 @@ from typing import ClassVar
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import select
+
 from qanun.db import trusted
 from qanun.errors import ConfigurationError
 from qanun.events import Event, deliver, event_payload
 from qanun.events.outbox import HandledEvent, StoredEvent
 from qanun.registry import Contributed
-from sqlalchemy import select
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ import pytest
 
 from qanun.i18n import (
     N_,
+    dates,
     fold_name,
     format_number,
     get_locale,
@@ -20,7 +21,6 @@ from qanun.i18n import (
     to_ascii_digits,
     v,
 )
-from qanun.i18n import dates
 from qanun.i18n.__main__ import distributions, faults
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -69,7 +69,7 @@ def test_what_is_not_a_number_is_refused(typed):
 def test_a_dose_has_a_leading_zero_always_and_a_trailing_zero_never():
     assert format_number(Decimal("0.50")) == "0.5"
     assert format_number(Decimal("5.0")) == "5"
-    assert format_number(Decimal("100")) == "100"
+    assert format_number(Decimal(100)) == "100"
     assert to_ascii_digits("abc") == "abc"
 
 

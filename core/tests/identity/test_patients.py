@@ -1,6 +1,7 @@
 """Reception finds people whatever the spelling; what cannot be stored is refused at its field."""
 
 import pytest
+
 from qanun.errors import Invalid, NotFound
 from qanun.identity import PatientDraft, find_patients, patient, register_patient
 from qanun.identity.patients import likely_duplicates

@@ -5,6 +5,7 @@ from importlib.metadata import EntryPoint
 from types import SimpleNamespace
 
 import pytest
+
 from qanun.errors import ConfigurationError
 from qanun.plugins import Plugin, hookimpl, loader
 from qanun.registry import Failure, Registry

@@ -1,11 +1,12 @@
 """Keys belong to one clinic and one purpose; what lies on the disk is unreadable without them."""
 
 import pytest
+from sqlalchemy import select, update
+
 from qanun.context import ResourceRef
 from qanun.crypto import CryptoError, Key
 from qanun.errors import NotFound
 from qanun.storage import Blob, Keyring
-from sqlalchemy import select, update
 
 SECRET = b"chest x-ray of nobody" * 40
 

@@ -5,13 +5,14 @@ import uuid
 import psycopg
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy.exc import IntegrityError, ProgrammingError
+
 from qanun.db import Database, TenantModel, UnscopedStatement
 from qanun.db.migrations import owner_connection
 from qanun.errors import TenancyViolation
 from qanun.identity import Patient, PatientIdentifier, User
 from qanun.tenancy import global_session, tenant_session
-from sqlalchemy import delete, insert, select, text, update
-from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 # --- ring one: the schema ----------------------------------------------------------------------------------------------
 

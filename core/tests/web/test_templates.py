@@ -29,7 +29,7 @@ def test_a_page_renders_in_every_language_and_the_pseudo_ones_leave_no_text_behi
     if page.startswith(("errors", "sign", "portal", "clinics")):
         assert f'dir="{locale.direction}"' in html
     if code == "en-XA":
-        text = re.sub(r"<[^>]*>|\s+", " ", re.sub(r"<(script|style|title)\b.*?</\1>", "", html, flags=re.S))
+        text = re.sub(r"<[^>]*>|\s+", " ", re.sub(r"<(script|style|title)\b.*?</\1>", "", html, flags=re.DOTALL))
         bare = re.sub(r"\[[^\]]*···\]", "", text)
         words = set(re.findall(r"[A-Za-z]{3,}", bare)) - {"labs", "panel", "Ctrl", "Esc"}
         assert words == set(), f"not translatable: {words}"
@@ -44,7 +44,7 @@ def test_a_template_parses_and_holds_no_inline_script_or_style(path):
 
 @pytest.mark.parametrize("name", ["qanun.css", "product.css"])
 def test_styles_know_start_and_end_but_not_left_and_right(name):
-    css = re.sub(r"/\*.*?\*/", "", (CORE / "static" / name).read_text(encoding="utf-8"), flags=re.S)
+    css = re.sub(r"/\*.*?\*/", "", (CORE / "static" / name).read_text(encoding="utf-8"), flags=re.DOTALL)
     assert _PHYSICAL.findall(css) == []
 
 

@@ -5,6 +5,7 @@ import uuid
 
 import pytest
 from litestar import get as plain_get
+
 from qanun.app.web import all_routes
 from qanun.crypto import token_hash
 from qanun.errors import ConfigurationError

@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from qanun.api import (
+    N_,
     ChartPanel,
     Context,
-    N_,
     PatientPage,
     SearchHit,
     SearchProvider,
     TimelineEntry,
     TimelineSource,
     View,
+    find_patients,
+    isolate,
 )
-from qanun.api import find_patients, isolate
 from qanun_emr import chart
 from qanun_emr.permissions import Emr
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qanun.api import AuditEventType, DemoSeeder, N_, NavItem, Plugin, hookimpl
+from qanun.api import N_, AuditEventType, DemoSeeder, NavItem, Plugin, hookimpl
 from qanun_emr import demo, events, fhir, panels, routes
 from qanun_emr.permissions import GRANTS, Emr
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from qanun.api import Conflict, Context, Invalid, N_, NotFound, ResourceRef, new_id, parse_decimal, patient
+from qanun.api import N_, Conflict, Context, Invalid, NotFound, ResourceRef, new_id, parse_decimal, patient
 from qanun_emr.events import EncounterSigned
 from qanun_emr.models import (
     AllergyIntolerance,

@@ -9,11 +9,11 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from qanun.api import (
+    N_,
     BookedAppointment,
     Conflict,
     Context,
     Invalid,
-    N_,
     NotFound,
     Practitioner,
     ResourceRef,
@@ -64,7 +64,7 @@ async def book(
     elif start < ctx.now - timedelta(hours=4) or start > ctx.now + timedelta(days=730):
         faults["slot"] = N_("Choose a slot between today and two years from now.")
     mode = ctx.registry.get(VisitMode, visit_mode)
-    if mode is None or visit_mode.split(".")[0] not in ctx.enabled:
+    if mode is None or visit_mode.split(".", maxsplit=1)[0] not in ctx.enabled:
         faults["visit_mode"] = N_("Choose one of the listed values.")
     if len(reason) > 500:
         faults["reason"] = N_("This text is too long.")

@@ -17,7 +17,17 @@ import structlog
 from litestar import WebSocket
 from litestar.exceptions import WebSocketDisconnect
 
-from qanun.api import Conflict, Context, Forbidden, Invalid, NotFound, OpenContext, QanunError, Unavailable, still_allowed
+from qanun.api import (
+    Conflict,
+    Context,
+    Forbidden,
+    Invalid,
+    NotFound,
+    OpenContext,
+    QanunError,
+    Unavailable,
+    still_allowed,
+)
 from qanun_telemedicine import schemas, service
 from qanun_telemedicine.media import Media, ice_servers, media_of
 from qanun_telemedicine.models import IN_PROGRESS, OPEN, Consultation, Participant, QualitySample

@@ -8,8 +8,22 @@ from uuid import UUID
 import structlog
 from litestar import Controller, Response, WebSocket
 
-from qanun.api import Context, Form, Invalid, NotFound, OpenContext, fragment, get, page, post, redirect, websocket
-from qanun.api import Conflict, Unavailable, patient_href
+from qanun.api import (
+    Conflict,
+    Context,
+    Form,
+    Invalid,
+    NotFound,
+    OpenContext,
+    Unavailable,
+    fragment,
+    get,
+    page,
+    patient_href,
+    post,
+    redirect,
+    websocket,
+)
 from qanun_telemedicine import service
 from qanun_telemedicine.media import media_of
 from qanun_telemedicine.models import IN_PROGRESS, OPEN

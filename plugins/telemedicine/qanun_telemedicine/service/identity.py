@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import select
 
-from qanun.api import Conflict, Context, Invalid, N_, ResourceRef
+from qanun.api import N_, Conflict, Context, Invalid, ResourceRef
 from qanun_telemedicine.models import SCHEDULED, WAITING, Consultation, IdentityCheck
 
 #: Identifier → the ways it can be compared, the usual one first.

@@ -307,7 +307,7 @@ def _simulcast(where: Section, value: str) -> None:
 
 
 def _ssrc(where: Section, value: str) -> None:
-    ssrc = _number(value.split()[0], 0xFFFFFFFF)
+    ssrc = _number(value.split(maxsplit=1)[0], 0xFFFFFFFF)
     if ssrc not in where.ssrcs:
         if len(where.ssrcs) >= _MAX_SSRCS:
             raise SdpError("too-large", "too many SSRCs")

@@ -6,12 +6,13 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from qanun_telemedicine.sfu import protocol as p
-from qanun_telemedicine.sfu.client import MediaClient, MediaError
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+
+from qanun_telemedicine.sfu import protocol as p
+from qanun_telemedicine.sfu.client import MediaClient, MediaError
 
 STATIC = Path(__file__).parents[2] / "qanun_telemedicine" / "static"
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright
+
 from qanun_telemedicine.sfu import protocol as p
 from qanun_telemedicine.sfu.supervisor import Supervisor, WorkerSpec
 

@@ -14,6 +14,7 @@ from aiortc import (
     RTCIceParameters,
     RTCIceTransport,
 )
+
 from qanun_telemedicine.sfu import rtp
 from qanun_telemedicine.sfu.client import MediaClient
 

@@ -1,6 +1,7 @@
 """One subscriber's section: switches leave no seam, retransmissions are what was lost, and old packets stay old."""
 
 import pytest
+
 from qanun_telemedicine.sfu import rtp
 from qanun_telemedicine.sfu.engine import SenderSpec
 from qanun_telemedicine.sfu.forwarding import Sender

@@ -5,6 +5,7 @@ import struct
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from qanun_telemedicine.sfu import rtcp, rtp
 from qanun_telemedicine.sfu.rtcp import Report, SenderReport
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from qanun_telemedicine.sfu import answer, rtp, sdp
 from qanun_telemedicine.sfu.answer import Local
 

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from aioice import stun
 from playwright.async_api import Browser
+
 from qanun_telemedicine.turn import (
     TurnCredentials,
     TurnMissing,

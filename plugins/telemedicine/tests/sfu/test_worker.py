@@ -20,6 +20,7 @@ import pytest_asyncio
 from aioice import stun
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from qanun_telemedicine.sfu import protocol as p
 from qanun_telemedicine.sfu import rtp, transport, worker
 from qanun_telemedicine.sfu.client import MediaClient, MediaError, MediaUnavailable
