@@ -1,0 +1,8 @@
+"""What the schedule writes into the audit."""
+
+from qanun.api import AuditEventType, N_
+
+AUDIT_EVENTS = [
+    AuditEventType(id="scheduling.appointment.book", label=N_("Booked an appointment"), action="create"),
+    AuditEventType(id="scheduling.appointment.change", label=N_("Changed an appointment"), action="update"),
+]
