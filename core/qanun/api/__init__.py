@@ -1,80 +1,108 @@
 """The public API: what a plugin may import, and nothing else of `qanun`.
 
 Only re-exports; nothing is defined here. `core/docs/api-surface.txt` lists every name, and a test compares.
+A name is imported when it is first asked for (see `lazy`): a process that uses one room loads that one room.
 """
 
-from qanun.access import Core, Grant, Permissions, Role, Runtime, TrailEntry, record_views
-from qanun.app.lifespan import CliCommand, DemoClinic, DemoSeeder, Lifespan, SystemService
-from qanun.audit import AuditEvent, AuditEventType
-from qanun.context import SYSTEM, Actor, Context, ResourceRef
-from qanun.contracts import BookedAppointment, ChartPanel, PatientPage, TimelineEntry, TimelineSource, View, VisitMode
-from qanun.crypto import Key, random_token, same, token_hash
-from qanun.db import TenantModel, new_id, patient_key, practitioner_key, ref
-from qanun.errors import (
-    ConfigurationError,
-    Conflict,
-    Forbidden,
-    Invalid,
-    NotFound,
-    QanunError,
-    TooMany,
-    Unauthenticated,
-    Unavailable,
-)
-from qanun.events import Event, EventHandler, EventType
-from qanun.i18n import (
-    N_,
-    Locale,
-    fold_name,
-    format_number,
-    get_locale,
-    isolate,
-    locales,
-    parse_decimal,
-    to_ascii_digits,
-    v,
-)
-from qanun.identity import (
-    Patient,
-    PatientDraft,
-    PatientIdentifier,
-    PatientSummary,
-    Practitioner,
-    find_patients,
-    patient,
-    register_patient,
-)
-from qanun.identity.patients import likely_duplicates
-from qanun.identity.signin import invite
-from qanun.jobs import Job
-from qanun.plugins import Plugin, hookimpl
-from qanun.records import ResourceProvider
-from qanun.registry import Contributed, Registry
-from qanun.tenancy import TenantInfo
-from qanun.web import (
-    Form,
-    NavItem,
-    OpenContext,
-    SearchHit,
-    SearchProvider,
-    SlotContent,
-    delete,
-    fragment,
-    get,
-    json_response,
-    page,
-    patch,
-    patient_href,
-    post,
-    put,
-    redirect,
-    render_slot,
-    websocket,
-)
-from qanun.web.authorise import still_allowed
-from qanun.web.pages import render_contribution
-from qanun.web.security import media_headers
-from qanun.web.templating import render
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qanun.access import Core, Grant, Permissions, Role, Runtime, TrailEntry, record_views
+    from qanun.app.lifespan import CliCommand, DemoClinic, DemoSeeder, Lifespan, SystemService
+    from qanun.audit import AuditEvent, AuditEventType
+    from qanun.context import SYSTEM, Actor, Context, ResourceRef
+    from qanun.contracts import (
+        BookedAppointment,
+        ChartPanel,
+        PatientPage,
+        TimelineEntry,
+        TimelineSource,
+        View,
+        VisitMode,
+    )
+    from qanun.crypto import (
+        CryptoError,
+        Key,
+        NotSealed,
+        SealedReader,
+        SealedWriter,
+        Tampered,
+        WrongKey,
+        bind,
+        random_token,
+        same,
+        token_hash,
+    )
+    from qanun.db import TenantModel, new_id, patient_key, practitioner_key, ref
+    from qanun.errors import (
+        ConfigurationError,
+        Conflict,
+        Forbidden,
+        Invalid,
+        NotFound,
+        QanunError,
+        TooMany,
+        Unauthenticated,
+        Unavailable,
+    )
+    from qanun.events import Event, EventHandler, EventType
+    from qanun.i18n import (
+        N_,
+        Locale,
+        fold_name,
+        format_number,
+        get_locale,
+        isolate,
+        locales,
+        parse_decimal,
+        to_ascii_digits,
+        v,
+    )
+    from qanun.identity import (
+        Patient,
+        PatientDraft,
+        PatientIdentifier,
+        PatientSummary,
+        Practitioner,
+        find_patients,
+        patient,
+        register_patient,
+    )
+    from qanun.identity.patients import likely_duplicates
+    from qanun.identity.signin import invite
+    from qanun.jobs import Job
+    from qanun.plugins import Plugin, hookimpl
+    from qanun.records import ResourceProvider
+    from qanun.registry import Contributed, Registry
+    from qanun.tenancy import TenantInfo
+    from qanun.web import (
+        Form,
+        NavItem,
+        OpenContext,
+        SearchHit,
+        SearchProvider,
+        SlotContent,
+        delete,
+        fragment,
+        get,
+        json_response,
+        page,
+        patch,
+        patient_href,
+        post,
+        put,
+        redirect,
+        render_slot,
+        websocket,
+    )
+    from qanun.web.authorise import still_allowed
+    from qanun.web.pages import render_contribution
+    from qanun.web.security import media_headers
+    from qanun.web.templating import render
+else:
+    from qanun.api.lazy import on_demand
+
+    __getattr__ = on_demand(__name__)
 
 __all__ = [
     "N_",
@@ -90,6 +118,7 @@ __all__ = [
     "Context",
     "Contributed",
     "Core",
+    "CryptoError",
     "DemoClinic",
     "DemoSeeder",
     "Event",
@@ -105,6 +134,7 @@ __all__ = [
     "Locale",
     "NavItem",
     "NotFound",
+    "NotSealed",
     "OpenContext",
     "Patient",
     "PatientDraft",
@@ -120,10 +150,13 @@ __all__ = [
     "ResourceRef",
     "Role",
     "Runtime",
+    "SealedReader",
+    "SealedWriter",
     "SearchHit",
     "SearchProvider",
     "SlotContent",
     "SystemService",
+    "Tampered",
     "TenantInfo",
     "TenantModel",
     "TimelineEntry",
@@ -134,6 +167,8 @@ __all__ = [
     "Unavailable",
     "View",
     "VisitMode",
+    "WrongKey",
+    "bind",
     "delete",
     "find_patients",
     "fold_name",

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qanun.crypto import Key, SealedReader, SealedWriter
+from qanun.api import Key, SealedReader, SealedWriter
 from qanun_telemedicine.recording import ebml, matroska
 
 SUFFIX = ".part"
@@ -140,7 +140,7 @@ class JournalReader:
     def read(self) -> Iterator[StoredBlock | dict[str, Any]]:
         """Every block and every event, in the order of writing. Track entries are left out: events say the same.
 
-        Raises `qanun.crypto.Tampered` naming the chunk, and `ebml.Malformed` (which only a programming error can cause,
+        Raises `Tampered` naming the chunk, and `ebml.Malformed` (which only a programming error can cause,
         everything here being authenticated).
         """
         offset = 0

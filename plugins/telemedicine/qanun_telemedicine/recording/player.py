@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from qanun.crypto import CryptoError, Key, NotSealed, SealedReader, SealedWriter, Tampered, bind
+from qanun.api import CryptoError, Key, NotSealed, SealedReader, SealedWriter, Tampered, bind
 from qanun_telemedicine.recording import index as indexing
 from qanun_telemedicine.recording.index import Index, Lane, Pause
 from qanun_telemedicine.recording.journal import SUFFIX, JournalReader
@@ -53,7 +53,7 @@ class Recording:
     """A recording in `directory`, opened with its data key and the context it was bound to. Close it, or use `with`.
 
     A recording that was cut off by a crash, or is still being made, opens too and plays up to its last whole chunk.
-    Raises `Damaged`, `Empty`, and `qanun.crypto.WrongKey`. One instance is for one thread at a time.
+    Raises `Damaged`, `Empty`, and `WrongKey`. One instance is for one thread at a time.
     """
 
     def __init__(self, directory: Path, key: Key, context: bytes) -> None:

@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from qanun.crypto import Key
+from qanun.api import Key
 from qanun_telemedicine.recording.clock import SenderClock
 from qanun_telemedicine.recording.journal import SUFFIX, Block, JournalWriter
 from qanun_telemedicine.recording.matroska import CODECS

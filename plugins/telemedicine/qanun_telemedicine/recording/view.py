@@ -61,7 +61,7 @@ class View:
         self.etag = hashlib.sha256(stamp.encode()).hexdigest()[:32]
 
     def read(self, start: int, size: int) -> bytes:
-        """Up to `size` bytes from `start`; fewer only at the end. Raises `qanun.crypto.Tampered` when a chunk was
+        """Up to `size` bytes from `start`; fewer only at the end. Raises `Tampered` when a chunk was
         changed."""
         if start < 0 or size < 0:
             raise ValueError("start and size are not negative")

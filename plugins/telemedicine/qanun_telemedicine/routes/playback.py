@@ -15,8 +15,7 @@ from litestar import Controller, Request, Response
 from litestar.response import Stream
 from sqlalchemy import select
 
-from qanun.api import AuditEvent, Context, Key, NotFound, OpenContext, ResourceRef, Unavailable, get, page
-from qanun.crypto import CryptoError
+from qanun.api import AuditEvent, Context, CryptoError, Key, NotFound, OpenContext, ResourceRef, Unavailable, get, page
 from qanun_telemedicine import service
 from qanun_telemedicine.models import Participant, Recording
 from qanun_telemedicine.permissions import Telemedicine
@@ -122,9 +121,7 @@ class _Piece:
     etag: str
 
 
-def _read(
-    place: Path, key: Key, bound: bytes, participant: str, number: int, start: int, last: int | None
-) -> _Piece:
+def _read(place: Path, key: Key, bound: bytes, participant: str, number: int, start: int, last: int | None) -> _Piece:
     with player.Recording(place, key, bound) as opened:
         view = opened.view(participant, number)
         end = min(view.size, start + _PIECE, (last + 1) if last is not None else view.size)

@@ -71,7 +71,9 @@ class StaffController(Controller):
         row = await service.for_appointment(ctx, appointment_id)
         if row is None:
             raise NotFound("consultation")
-        chart = patient_href(ctx, row.patient_id) if row.state in OPEN and ctx.can(Telemedicine.CONSULTATION_HOLD) else ""
+        chart = (
+            patient_href(ctx, row.patient_id) if row.state in OPEN and ctx.can(Telemedicine.CONSULTATION_HOLD) else ""
+        )
         return redirect(ctx, chart or f"/telemedicine/consultations/{row.id}")
 
     @get("/consultations/{consultation_id:uuid}/lobby", permission=Telemedicine.CONSULTATION_READ, live=True)

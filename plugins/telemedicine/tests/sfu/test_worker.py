@@ -9,6 +9,7 @@ import re
 import socket
 import stat
 import struct
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -397,3 +398,14 @@ async def test_the_media_plane_needs_nothing_of_the_core() -> None:
     folder = Path(worker.__file__).parent
     for path in folder.glob("*.py"):
         assert not re.search(r"^\s*(?:from|import) qanun(?:\.|\s)", path.read_text(), re.MULTILINE), path.name
+
+
+async def test_the_worker_and_its_recorder_carry_neither_the_web_nor_the_database() -> None:
+    code = "import qanun_telemedicine.recording.recorder, qanun_telemedicine.sfu.worker, sys; print(*sys.modules)"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+    loaded = set((await process.communicate())[0].decode().split())
+    assert process.returncode == 0
+    assert "qanun.crypto" in loaded
+    rooms = {name.split(".")[1] for name in loaded if name.startswith("qanun.")}
+    assert rooms == {"api", "crypto", "errors"}
+    assert not loaded & {"litestar", "sqlalchemy", "jinja2", "psycopg", "pluggy"}
