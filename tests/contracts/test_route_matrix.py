@@ -54,7 +54,7 @@ async def test_a_role_gets_through_exactly_where_its_row_says(application, clini
     else:
         client = await clinic.client(role)
     wrong = []
-    for method, path, handler in _routes(application):
+    for method, path, _ in _routes(application):
         row = MATRIX[f"{method} {path}"]
         # Streams do not end, and signing out would end the walk: both have tests of their own.
         if method == "WEBSOCKET" or row["roles"] == ["public"] or path.endswith(("/live", "/sign-out")):

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qanun.errors import ConfigurationError, QanunError
+
+if TYPE_CHECKING:
+    from qanun.config import Config
+    from qanun.db.migrations import Lineage
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _config():  # type: ignore[no-untyped-def]
+def _config() -> Config:
     from qanun.config import Config
 
     return Config.from_environment()
@@ -93,7 +99,7 @@ def _db_prepare(options: argparse.Namespace) -> int:
     return 0
 
 
-def _lineages():  # type: ignore[no-untyped-def]
+def _lineages() -> Sequence[Lineage]:
     from qanun.app.build import gather
 
     return gather()[1].lineages()
@@ -166,10 +172,8 @@ def _worker(options: argparse.Namespace) -> int:
         assert task is not None
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await run_worker(assemble(_config()))
-        except asyncio.CancelledError:
-            pass
 
     uvloop.run(work())
     return 0

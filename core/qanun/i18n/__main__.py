@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -82,6 +82,10 @@ def compile_all() -> int:
     return 0
 
 
+def _texts(one_or_forms: str | Sequence[str] | None) -> list[str]:
+    return [one_or_forms] if isinstance(one_or_forms, str) else list(one_or_forms or ())
+
+
 def faults(root: Path) -> list[str]:
     """What keeps a language from being complete, one sentence each."""
     found = []
@@ -98,15 +102,16 @@ def faults(root: Path) -> list[str]:
             for message in template:
                 if not message.id:
                     continue
-                key = message.id[0] if isinstance(message.id, tuple) else message.id
+                forms = _texts(message.id)
+                key = forms[0]
                 known = catalogue.get(key, message.context)
-                texts = [] if known is None else known.string if isinstance(known.string, tuple) else [known.string]
+                texts = [] if known is None else _texts(known.string)
                 if known is None or not texts or not all(texts):
                     found.append(f"{language} {domain}: not translated: {key!r}")
                 elif known.fuzzy:
                     found.append(f"{language} {domain}: fuzzy: {key!r}")
                 else:
-                    wanted = set(_PLACEHOLDER.findall(message.id[-1] if isinstance(message.id, tuple) else message.id))
+                    wanted = set(_PLACEHOLDER.findall(forms[-1]))
                     # A plural form may drop the number (Arabic's one and two say it in the word); none may invent one.
                     for text in texts:
                         have = set(_PLACEHOLDER.findall(text))
@@ -125,7 +130,11 @@ def check(root: Path) -> int:
 
 def main(arguments: Sequence[str]) -> int:
     root = locale_dir().parent
-    actions = {"update": lambda: update(root), "compile": compile_all, "check": lambda: check(root)}
+    actions: dict[str, Callable[[], int]] = {
+        "update": lambda: update(root),
+        "compile": compile_all,
+        "check": lambda: check(root),
+    }
     if list(arguments) == ["extract"]:
         for domain, folder in distributions(root):
             print(f"{domain}: {len(extract_catalogue(folder))} messages")

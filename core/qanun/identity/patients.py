@@ -105,7 +105,9 @@ async def find_patients(ctx: Context, query: str, *, limit: int = SEARCH_LIMIT) 
                 Patient.search.op("%>", return_type=None)(literal(folded, Text)),
                 Patient.search.like(f"%{_escape(folded)}%"),
             )
-        statement = select(*_COLUMNS, score).where(match, *_LIVING).order_by(score.desc(), Patient.family, Patient.given)
+        statement = (
+            select(*_COLUMNS, score).where(match, *_LIVING).order_by(score.desc(), Patient.family, Patient.given)
+        )
     rows = (await ctx.db.execute(statement.limit(limit))).all()
     return [_summary(row) for row in rows]
 

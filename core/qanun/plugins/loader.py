@@ -166,7 +166,8 @@ def _gather(loaded: LoadedPlugin, registry: Registry, plugins: Plugins) -> None:
     for requirement in loaded.plugin.requires:
         if requirement not in plugins.slugs:
             raise ConfigurationError(f"plugin {loaded.slug} needs {requirement}, which is not installed")
-    routes, items = [], []
+    routes: list[Any] = []
+    items: list[Any] = []
     for name in sorted(vars(hookspecs)):
         caller = getattr(manager.hook, name, None)
         if not isinstance(caller, pluggy.HookCaller):

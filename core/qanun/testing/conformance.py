@@ -8,6 +8,7 @@ plugin and the gathered registry and returns faults in words. It needs no databa
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -127,14 +128,14 @@ def events_have_valid_examples_and_handlers_a_source(plugin: LoadedPlugin, regis
     faults = []
     for entry in registry.entries(EventType):
         if entry.plugin == plugin.slug:
-            fields = set(entry.item.event.__dataclass_fields__)
+            fields = {field.name for field in dataclasses.fields(entry.item.event)}
             if set(entry.item.example) != fields:
                 faults.append(f"{entry.item.id}: its example has not exactly the fields {sorted(fields)}")
             if entry.item.event.type != entry.item.id:
                 faults.append(f"{entry.item.id}: the event calls itself {entry.item.event.type}")
-    for entry in registry.entries(EventHandler):
-        if entry.plugin == plugin.slug and not re.fullmatch(r"[a-z]+(\.[a-z-]+)+", entry.item.event):
-            faults.append(f"{entry.item.id}: no event is called {entry.item.event!r}")
+    handlers = [entry.item for entry in registry.entries(EventHandler) if entry.plugin == plugin.slug]
+    named = re.compile(r"[a-z]+(\.[a-z-]+)+")
+    faults += [f"{item.id}: no event is called {item.event!r}" for item in handlers if not named.fullmatch(item.event)]
     return faults
 
 

@@ -113,7 +113,7 @@ def avatar(name: str, extra: str = "") -> Markup:
 
 def _moment(function: Callable[..., str]) -> Callable[[date | datetime | None], Markup]:
     def call(moment: date | datetime | None) -> Markup:
-        return Markup("") if moment is None else Markup(escape(function(_locale.get(), moment, _zone.get(_UTC))))
+        return Markup("") if moment is None else escape(function(_locale.get(), moment, _zone.get(_UTC)))
 
     return call
 
@@ -131,7 +131,7 @@ def iso_date(value: date | datetime | None) -> Markup:
 
 
 def age(born: date) -> Markup:
-    return Markup(escape(dates.age_text(_locale.get(), born, datetime.now(_zone.get(_UTC)).date())))
+    return escape(dates.age_text(_locale.get(), born, datetime.now(_zone.get(_UTC)).date()))
 
 
 def relative(moment: datetime, now: datetime) -> str:

@@ -19,12 +19,14 @@ from qanun.tenancy import global_session, tenant_session
 
 async def test_a_row_cannot_point_at_another_clinics_row_even_for_a_superuser(clinic, other_clinic, postgres):
     theirs = await other_clinic.patient()
-    with psycopg.connect(postgres.superuser_url, dbname="qanun", autocommit=True) as superuser:
-        with pytest.raises(psycopg.errors.ForeignKeyViolation):
-            superuser.execute(
-                "insert into core_patient_identifier (tenant_id, id, patient_id, system, value) values (%s,%s,%s,'x','1')",
-                (clinic.tenant.id, uuid.uuid4(), theirs.id),
-            )
+    with (
+        psycopg.connect(postgres.superuser_url, dbname="qanun", autocommit=True) as superuser,
+        pytest.raises(psycopg.errors.ForeignKeyViolation),
+    ):
+        superuser.execute(
+            "insert into core_patient_identifier (tenant_id, id, patient_id, system, value) values (%s,%s,%s,'x','1')",
+            (clinic.tenant.id, uuid.uuid4(), theirs.id),
+        )
 
 
 def test_every_tenant_table_has_the_composite_key_and_every_reference_carries_the_clinic(postgres):

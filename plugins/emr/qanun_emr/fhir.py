@@ -116,7 +116,7 @@ async def _create_encounter(ctx: Context, resource: Mapping[str, Any]) -> dict[s
 async def _update_encounter(ctx: Context, encounter_id: UUID, changes: Mapping[str, Any]) -> dict[str, Any]:
     if changes.get("status") not in {None, "finished"}:
         raise Invalid({"status": "only finishing is another plugin's to say"})
-    people = None
+    people: list[Mapping[str, Any]] | None = None
     if "participant" in changes:
         people = [
             {

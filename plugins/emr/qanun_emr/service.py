@@ -339,10 +339,10 @@ VOIDABLE: dict[str, type[AllergyIntolerance | Condition | MedicationStatement]] 
 async def void_entry(ctx: Context, kind: str, entry_id: UUID, reason: str) -> UUID:
     """Take an entry back as entered in error; the patient's id. Raises NotFound, and Invalid without a reason."""
     model = VOIDABLE.get(kind)
-    found = None
+    found: object = None
     if model is not None:
         found = (await ctx.db.execute(select(model).where(model.id == entry_id))).scalar_one_or_none()
-    if found is None:
+    if not isinstance(found, AllergyIntolerance | Condition | MedicationStatement):
         raise NotFound(kind)
     if not reason.strip():
         raise Invalid({"reason": N_("Say why this entry is wrong.")})

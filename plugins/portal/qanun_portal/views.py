@@ -93,7 +93,9 @@ async def who_opened(ctx: Context, limit: int = MOST_ENTRIES) -> list[AccessEntr
         if act.actor_kind != "user":
             continue
         day = ctx.local(act.at)
-        last = next((one for one in reversed(entries[-8:]) if one.name == act.name and one.day.date() == day.date()), None)
+        last = next(
+            (one for one in reversed(entries[-8:]) if one.name == act.name and one.day.date() == day.date()), None
+        )
         if last is None:
             last = AccessEntry(act.name, tuple(labels.get(role, role) for role in act.roles), day)
             entries.append(last)
@@ -136,7 +138,13 @@ def _appointment(ctx: Context, resource: Mapping[str, Any], staff: Mapping[str, 
     id = uuid.UUID(str(resource["id"]))
     href = f"/portal/{ctx.tenant.slug}/{mode.patient_href(id).lstrip('/')}" if mode and mode.patient_href else ""
     return Visit(
-        id, start, _moment(resource.get("end")), *_practitioner(resource, staff), str(resource.get("status", "")), mode, href
+        id,
+        start,
+        _moment(resource.get("end")),
+        *_practitioner(resource, staff),
+        str(resource.get("status", "")),
+        mode,
+        href,
     )
 
 

@@ -6,7 +6,9 @@ AUDIT_EVENTS = (
     AuditEventType(id="telemedicine.consultation.schedule", label=N_("Planned a video visit"), action="create"),
     AuditEventType(id="telemedicine.consultation.cancel", label=N_("Cancelled a video visit"), action="update"),
     AuditEventType(id="telemedicine.consultation.read", label=N_("Opened a video visit"), action="read"),
-    AuditEventType(id="telemedicine.consultation.admit", label=N_("Let the patient into the video visit"), action="update"),
+    AuditEventType(
+        id="telemedicine.consultation.admit", label=N_("Let the patient into the video visit"), action="update"
+    ),
     AuditEventType(id="telemedicine.consultation.end", label=N_("Ended the video visit"), action="update"),
     AuditEventType(id="telemedicine.invitation.renew", label=N_("Made a new link to the video visit"), action="create"),
     AuditEventType(id="telemedicine.visit.open", label=N_("Opened the visit’s page"), action="read"),
@@ -14,11 +16,15 @@ AUDIT_EVENTS = (
     AuditEventType(id="telemedicine.participant.join", label=N_("Joined the video visit"), action="execute"),
     AuditEventType(id="telemedicine.participant.leave", label=N_("Left the video visit"), action="execute"),
     AuditEventType(id="telemedicine.identity.confirm", label=N_("Confirmed the patient’s identity"), action="create"),
-    AuditEventType(id="telemedicine.identity.mismatch", label=N_("Found that the identity does not match"), action="create"),
+    AuditEventType(
+        id="telemedicine.identity.mismatch", label=N_("Found that the identity does not match"), action="create"
+    ),
     AuditEventType(id="telemedicine.chat.send", label=N_("Wrote in the visit’s chat"), action="create"),
     AuditEventType(id="telemedicine.consent.given", label=N_("Agreed to be recorded"), action="create"),
     AuditEventType(id="telemedicine.consent.refused", label=N_("Refused to be recorded"), action="create"),
-    AuditEventType(id="telemedicine.consent.withdrawn", label=N_("Took back the consent to be recorded"), action="create"),
+    AuditEventType(
+        id="telemedicine.consent.withdrawn", label=N_("Took back the consent to be recorded"), action="create"
+    ),
     AuditEventType(id="telemedicine.recording.ask", label=N_("Asked to record the visit"), action="execute"),
     AuditEventType(id="telemedicine.recording.start", label=N_("Began to record"), action="create"),
     AuditEventType(id="telemedicine.recording.pause", label=N_("Paused the recording"), action="update"),

@@ -73,7 +73,7 @@ async def next_visit(ctx: Context, patient_id: uuid.UUID, **_: Any) -> View | No
     row = await service.open_for_patient(ctx, patient_id)
     if row is None:
         return None
-    _, practitioner = await people(ctx, row)
+    practitioner = (await people(ctx, row))[1]
     minutes = round((row.starts_at - ctx.now).total_seconds() / 60)
     length = round((row.ends_at - row.starts_at).total_seconds() / 60)
     today = ctx.local(row.starts_at).date() == ctx.local(ctx.now).date()
@@ -95,7 +95,9 @@ async def timeline(ctx: Context, patient_id: uuid.UUID, limit: int) -> Sequence[
     rows = (await ctx.db.execute(statement)).scalars().all()
     title = ctx.locale.gettext("Video visit", domain="qanun_telemedicine")
     return [
-        TimelineEntry(row.admitted_at or row.starts_at, title, kind="visit", href=f"/telemedicine/consultations/{row.id}")
+        TimelineEntry(
+            row.admitted_at or row.starts_at, title, kind="visit", href=f"/telemedicine/consultations/{row.id}"
+        )
         for row in rows
     ]
 

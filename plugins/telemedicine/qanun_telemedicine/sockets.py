@@ -83,7 +83,9 @@ class Line:
             works = [self._read(), self._notices(notices), self._watch()]
             if self._media is not None:
                 works.append(self._events(stack.enter_context(self._media.listen(self.room))))
-            await self._send({"type": "welcome", "me": self.person, "ice_servers": servers, "video": self._media is not None})
+            await self._send(
+                {"type": "welcome", "me": self.person, "ice_servers": servers, "video": self._media is not None}
+            )
             await self._tell_all()
             tasks = [asyncio.create_task(work) for work in works]
             try:
@@ -92,7 +94,9 @@ class Line:
                 for task in tasks:
                     task.cancel()
                 for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-                    if isinstance(outcome, Exception) and not isinstance(outcome, WebSocketDisconnect | ConnectionError):
+                    if isinstance(outcome, Exception) and not isinstance(
+                        outcome, WebSocketDisconnect | ConnectionError
+                    ):
                         log.error("consultation_socket_failed", exc_info=outcome)
                 await asyncio.shield(self._gone())
 
@@ -131,7 +135,7 @@ class Line:
                 await self._send({"type": "problem", "code": error.code, "about": _tag(message)})
         except (WebSocketDisconnect, asyncio.CancelledError):
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever failed, the call goes on
             # The database is away, most likely. The page keeps what it has and says so.
             log.warning("consultation_message_failed", about=_tag(message), error=type(error).__name__)
             await self._send({"type": "problem", "code": "unavailable", "about": _tag(message)})
@@ -338,7 +342,7 @@ class Line:
                 failures = 0
             except (QanunError, MediaError):
                 raise
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever failed, the call goes on
                 # The records are away. The call goes on for a while: it needs nothing of them.
                 failures += 1
                 if failures == 1:
@@ -404,5 +408,5 @@ def _outage_survived() -> Any:
         yield
     except (WebSocketDisconnect, ConnectionError, asyncio.CancelledError):
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the next update says the same
         log.warning("consultation_update_missed", error=type(error).__name__)

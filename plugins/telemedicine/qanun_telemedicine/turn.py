@@ -180,7 +180,7 @@ class TurnServer:
         path.chmod(0o600)
         self._task = asyncio.get_running_loop().create_task(self._keep(path))
         async with asyncio.timeout(wait):
-            while not await self._answers():
+            while not await self._answers():  # noqa: ASYNC110 - another process: there is nothing to be told by
                 await asyncio.sleep(0.05)
 
     async def _answers(self) -> bool:

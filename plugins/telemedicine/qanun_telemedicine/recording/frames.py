@@ -100,10 +100,7 @@ def opus_ticks(data: bytes) -> int:
     if not data:
         return 0
     code = data[0] & 3
-    if code == 3:
-        count = data[1] & 0x3F if len(data) > 1 else 0
-    else:
-        count = 1 if code == 0 else 2
+    count = (1, 2, 2, data[1] & 0x3F if len(data) > 1 else 0)[code]
     ticks = _OPUS_TICKS[data[0] >> 3] * count
     return ticks if ticks <= 5760 else 0
 

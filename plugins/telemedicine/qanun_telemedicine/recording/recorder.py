@@ -157,7 +157,7 @@ class Recorder:
                 going = self._work()
         except OSError as error:
             self._fail("disk-full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "disk-error", error)
-        except Exception as error:  # the call must go on whatever happens to its recording
+        except Exception as error:  # noqa: BLE001 - the call must go on whatever happens to its recording
             self._fail("internal", error)
         finally:
             try:

@@ -142,9 +142,7 @@ async def enter_waiting_room(ctx: Context, row: Consultation, person: Participan
     if row.state == SCHEDULED:
         row.state, row.waiting_since = WAITING, ctx.now
         ctx.audit("telemedicine.patient.wait", patient_id=row.patient_id, entity=reference(row))
-        ctx.emit(
-            PatientWaiting(consultation_id=row.id, appointment_id=row.appointment_id, patient_id=row.patient_id)
-        )
+        ctx.emit(PatientWaiting(consultation_id=row.id, appointment_id=row.appointment_id, patient_id=row.patient_id))
     changed(ctx, row)
 
 

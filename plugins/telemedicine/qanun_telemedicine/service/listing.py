@@ -65,7 +65,9 @@ async def position(ctx: Context, row: Consultation) -> int:
     return len((await ctx.db.execute(statement)).all())
 
 
-async def _rows(ctx: Context, conditions: Sequence[object], order: object) -> list[tuple[Consultation, Patient, Practitioner]]:
+async def _rows(
+    ctx: Context, conditions: Sequence[object], order: object
+) -> list[tuple[Consultation, Patient, Practitioner]]:
     statement = (
         select(Consultation, Patient, Practitioner)
         .join(Patient, Patient.id == Consultation.patient_id)

@@ -138,7 +138,10 @@ def _close(ctx: Context, row: Consultation, stay: Presence, *, at_last_sight: bo
 
 def _note(ctx: Context, row: Consultation, person_id: uuid.UUID, type: str) -> None:
     ctx.audit(
-        type, patient_id=row.patient_id, entity=ResourceRef("Consultation", row.id), detail={"participant": str(person_id)}
+        type,
+        patient_id=row.patient_id,
+        entity=ResourceRef("Consultation", row.id),
+        detail={"participant": str(person_id)},
     )
 
 

@@ -28,7 +28,7 @@ _RETRY_S = 0.05
 _MOST_RETRY_S = 1.0
 
 T = TypeVar("T")
-OnEvent = Callable[[p.Event], None | Awaitable[None]]
+OnEvent = Callable[[p.Event], Awaitable[None] | None]
 
 
 class MediaError(Exception):

@@ -43,7 +43,7 @@ class WorkerSpec:
         return command
 
 
-OnEvent = Callable[["MediaClient", p.Event], None | Awaitable[None]]
+OnEvent = Callable[["MediaClient", p.Event], Awaitable[None] | None]
 
 
 class Supervisor:
