@@ -28,6 +28,8 @@ class Config:
     media_listen: str = "0.0.0.0:8100"
     media_advertise: tuple[str, ...] = ()
     turn_urls: tuple[str, ...] = ()
+    turn_listen: tuple[str, ...] = ()
+    turn_port: int = 3478
     turn_secret_file: Path | None = None
     pool_size: int = 8
     secure_cookies: bool = False
@@ -50,12 +52,14 @@ class Config:
         def items(name: str) -> tuple[str, ...]:
             return tuple(part.strip() for part in environ.get(name, "").split(",") if part.strip())
 
+        def number(name: str, usual: int) -> int:
+            try:
+                return int(environ.get(name, "").strip() or usual)
+            except ValueError:
+                raise ConfigurationError(f"{name} is not a whole number") from None
+
         state = Path(need("QANUN_STATE_DIR")).resolve()
         base_url = environ.get("QANUN_BASE_URL", "http://localhost:8000").rstrip("/")
-        try:
-            pool = int(environ.get("QANUN_POOL_SIZE", "8"))
-        except ValueError:
-            raise ConfigurationError("QANUN_POOL_SIZE is not a whole number") from None
         database_url = need("QANUN_DATABASE_URL")
         return cls(
             database_url=database_url,
@@ -68,8 +72,10 @@ class Config:
             media_listen=environ.get("QANUN_MEDIA_LISTEN", "0.0.0.0:8100"),
             media_advertise=items("QANUN_MEDIA_ADVERTISE"),
             turn_urls=items("QANUN_TURN_URLS"),
+            turn_listen=items("QANUN_TURN_LISTEN"),
+            turn_port=number("QANUN_TURN_PORT", 3478),
             turn_secret_file=path("QANUN_TURN_SECRET_FILE"),
-            pool_size=pool,
+            pool_size=number("QANUN_POOL_SIZE", 8),
             secure_cookies=base_url.startswith("https://"),
             development=environ.get("QANUN_DEVELOPMENT", "") == "1",
         )

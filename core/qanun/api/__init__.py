@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from qanun.access import Core, Grant, Permissions, Role, Runtime, TrailEntry, record_views
     from qanun.app.lifespan import CliCommand, DemoClinic, DemoSeeder, Lifespan, SystemService
     from qanun.audit import AuditEvent, AuditEventType
+    from qanun.config import Config
     from qanun.context import SYSTEM, Actor, Context, ResourceRef
     from qanun.contracts import (
         BookedAppointment,
@@ -113,6 +114,7 @@ __all__ = [
     "BookedAppointment",
     "ChartPanel",
     "CliCommand",
+    "Config",
     "ConfigurationError",
     "Conflict",
     "Context",

@@ -22,10 +22,14 @@ class Lifespan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemService:
-    """A daemon beside the web process. `command` uses `{state}`-style fields of the configuration; ports are (protocol, port)."""
+    """A daemon beside the web process. `command` uses `{state_dir}`-style fields of the configuration and `{python}`.
+
+    `prepare`, when given, is run to its end before every start: it writes what the daemon reads. Ports are (protocol, port).
+    """
 
     id: str
     command: Sequence[str]
+    prepare: Sequence[str] = ()
     ports: Sequence[tuple[str, int]] = ()
     per_core: bool = False
 

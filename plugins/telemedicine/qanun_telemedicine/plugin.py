@@ -5,8 +5,9 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from qanun.api import N_, Grant, NavItem, Plugin, SystemService, TimelineSource, VisitMode, hookimpl
+from qanun.api import N_, CliCommand, Grant, NavItem, Plugin, SystemService, TimelineSource, VisitMode, hookimpl
 from qanun_telemedicine.audit import AUDIT_EVENTS
+from qanun_telemedicine.commands import turn_configuration
 from qanun_telemedicine.events import EVENT_TYPES
 from qanun_telemedicine.handlers import HANDLERS
 from qanun_telemedicine.jobs import JOBS
@@ -101,6 +102,15 @@ class TelemedicinePlugin(Plugin):
         return [LIFESPAN]
 
     @hookimpl
+    def cli_commands(self) -> list[Any]:
+        return [
+            CliCommand(
+                id="telemedicine.turn-configuration", run=turn_configuration,
+                summary="write coturn's configuration from this process's, and make its secret if there is none",
+            )
+        ]  # fmt: skip
+
+    @hookimpl
     def system_services(self) -> list[Any]:
         return [
             SystemService(
@@ -113,6 +123,7 @@ class TelemedicinePlugin(Plugin):
             ),
             SystemService(
                 id="telemedicine.turn", command=("turnserver", "-c", "{state_dir}/turn/turnserver.conf"),
+                prepare=("{python}", "-m", "qanun", "telemedicine", "turn-configuration"),
                 ports=(("udp", 3478), ("tcp", 3478)),
             ),
         ]  # fmt: skip
