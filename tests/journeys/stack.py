@@ -9,18 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
 
+from appliance.services import Daemon, Keeper, daemon
+from qanun.app import SystemService
+from qanun.app.build import gather
+from qanun.config import Config
 from qanun.testing.postgres import ScratchPostgres
 
 CABLE = "10.213.77."  # one /24 for the virtual cable; nothing else on a test machine uses it
@@ -83,17 +85,30 @@ class Stack:
     """`await start()`, then `base` is its address for browsers here and `far_base` from the other side of the cable."""
 
     def __init__(self, *, cable: Cable | None = None) -> None:
-        self.cable = cable
         self.folder = Path(tempfile.mkdtemp(prefix="qanun-stack-"))
         self.state = self.folder / "state"
         self.state.mkdir()
         self.postgres = ScratchPostgres(durable=True)
-        self.port, self.media_port, self.turn_port = free_port(), free_port(socket.SOCK_DGRAM), free_port()
-        self.processes: dict[str, asyncio.subprocess.Process] = {}
-        self.log = (self.folder / "log").open("ab")
-        self._keepers: list[asyncio.Task[None]] = []
+        self.port = free_port()
         self.addresses = [HOST] if cable else [_own_address()]
-        self.environment: dict[str, str] = {}
+        turn_port, media_port = free_port(), free_port(socket.SOCK_DGRAM)
+        self.environment = {
+            **os.environ,
+            "QANUN_DATABASE_URL": self.postgres.application_url,
+            "QANUN_OWNER_DATABASE_URL": self.postgres.owner_url,
+            "QANUN_STATE_DIR": str(self.state),
+            "QANUN_BASE_URL": self.base,
+            "QANUN_MEDIA_SOCKET": str(self.state / "media.sock"),
+            "QANUN_MEDIA_LISTEN": f"0.0.0.0:{media_port}",
+            "QANUN_MEDIA_ADVERTISE": ",".join(self.addresses),
+            "QANUN_TURN_URLS": ",".join(
+                f"turn:{self.addresses[0]}:{turn_port}?transport={way}" for way in ("udp", "tcp")
+            ),
+            "QANUN_TURN_LISTEN": ",".join(self.addresses),
+            "QANUN_TURN_PORT": str(turn_port),
+            "QANUN_TURN_SECRET_FILE": str(self.state / "turn" / "secret"),
+        }
+        self.keeper = Keeper(self.environment, self.folder / "logs")
 
     @property
     def base(self) -> str:
@@ -103,52 +118,28 @@ class Stack:
     def far_base(self) -> str:
         return f"http://{HOST}:{self.port}"
 
-    async def start(self) -> None:
-        self.postgres.start()
-        secret = self.state / "turn.secret"
-        secret.write_text(secrets.token_urlsafe(32))
-        turn = self.addresses[0]
-        self.environment = {
-            **os.environ,
-            "QANUN_DATABASE_URL": self.postgres.application_url,
-            "QANUN_OWNER_DATABASE_URL": self.postgres.owner_url,
-            "QANUN_STATE_DIR": str(self.state),
-            "QANUN_BASE_URL": self.base,
-            "QANUN_MEDIA_SOCKET": str(self.state / "media.sock"),
-            "QANUN_TURN_URLS": f"turn:{turn}:{self.turn_port}?transport=udp,turn:{turn}:{self.turn_port}?transport=tcp",
-            "QANUN_TURN_SECRET_FILE": str(secret),
-        }
-        for command in (("keys", "create"), ("db", "upgrade"), ("demo", "seed", "--patients", "60")):
+    async def start(self, *, patients: int = 60) -> None:
+        await asyncio.to_thread(self.postgres.start)
+        for command in (("keys", "create"), ("db", "upgrade"), ("demo", "seed", "--patients", str(patients))):
             await self.qanun(*command)
-        self._keep("web", self._python("-m", "qanun", "serve", "--host", "0.0.0.0", "--port", str(self.port),
-                                       "--workers", "2"))  # fmt: skip
-        self._keep("jobs", self._python("-m", "qanun", "worker"))
-        self._keep(
-            "media",
-            self._python(
-                "-m", "qanun_telemedicine.sfu.worker", "--socket", str(self.state / "media.sock"),
-                "--listen", f"0.0.0.0:{self.media_port}", "--advertise", ",".join(self.addresses),
-            ),
-        )  # fmt: skip
-        self._keep("turn", self._turn_command(secret))
+        config = Config.from_environment(self.environment)
+        for service in gather()[0].all(SystemService):
+            self.keeper.keep(daemon(service, config))
+        serve = [
+            sys.executable,
+            "-m",
+            "qanun",
+            "serve",
+            "--host",
+            "0.0.0.0",
+            "--port",
+            str(self.port),
+            "--workers",
+            "2",
+        ]
+        self.keeper.keep(Daemon("web", serve))
+        self.keeper.keep(Daemon("jobs", [sys.executable, "-m", "qanun", "worker"]))
         await self.ready()
-
-    def _turn_command(self, secret: Path) -> list[str]:
-        from qanun_telemedicine.turn import TurnSettings, coturn_config
-
-        config = self.folder / "turnserver.conf"
-        config.write_text(
-            coturn_config(
-                TurnSettings(
-                    secret=secret.read_text(), listen=self.addresses, port=self.turn_port,
-                    allowed_peers=self.addresses, realm="clinic.test", state=self.folder,
-                )
-            )
-        )  # fmt: skip
-        return [shutil.which("turnserver") or "turnserver", "-c", str(config)]
-
-    def _python(self, *arguments: str) -> list[str]:
-        return [sys.executable, *arguments]
 
     async def qanun(self, *arguments: str) -> str:
         """Run one `qanun` command to its end and give back what it printed."""
@@ -158,51 +149,30 @@ class Stack:
         )  # fmt: skip
         out, err = await asyncio.wait_for(process.communicate(), 120)
         if process.returncode:
-            raise RuntimeError(f"qanun {' '.join(arguments)}: {err.decode()[-2000:]}")
+            raise RuntimeError(f"qanun {' '.join(arguments)}: {(out + err).decode()[-2000:]}")
         return out.decode()
 
-    def _keep(self, name: str, command: Sequence[str]) -> None:
-        self._keepers.append(asyncio.create_task(self._run_again(name, command)))
-
-    async def _run_again(self, name: str, command: Sequence[str]) -> None:
-        while True:
-            process = await asyncio.create_subprocess_exec(
-                *command, env=self.environment, stdout=self.log, stderr=self.log, start_new_session=True
-            )
-            self.processes[name] = process
-            await process.wait()
-            await asyncio.sleep(0.3)
-
     async def ready(self) -> None:
-        """Returns when the web answers; raises with the end of the log when it does not in half a minute."""
+        """Returns when the web answers; raises with the end of the logs when it does not in half a minute."""
         async with httpx.AsyncClient(timeout=2) as probe:
             for _ in range(150):
                 with contextlib.suppress(httpx.TransportError):
                     if (await probe.get(f"{self.base}/health")).status_code == 200:
                         return
                 await asyncio.sleep(0.2)
-        raise RuntimeError((self.folder / "log").read_text(errors="replace")[-4000:])
+        raise RuntimeError(self.log()[-4000:])
+
+    def log(self, name: str = "*") -> str:
+        return "".join(path.read_text(errors="replace") for path in sorted((self.folder / "logs").glob(f"{name}.log")))
 
     def kill(self, name: str) -> None:
-        """`kill -9` the process and all its children."""
+        """`kill -9` the process and all its children; it is started again, as on a machine."""
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.processes[name].pid, signal.SIGKILL)
+            os.killpg(self.keeper.processes[name].pid, signal.SIGKILL)
 
     async def stop(self) -> None:
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
-        for process in self.processes.values():
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-        for process in self.processes.values():
-            try:
-                await asyncio.wait_for(process.wait(), 10)
-            except TimeoutError:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-        self.postgres.stop()
-        self.log.close()
+        await self.keeper.stop()
+        await asyncio.to_thread(self.postgres.stop)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
