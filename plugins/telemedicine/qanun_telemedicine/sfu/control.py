@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from qanun_telemedicine.sfu import rtcp
 from qanun_telemedicine.sfu.engine import Address, Engine, SenderState, StreamState
 from qanun_telemedicine.sfu.quality import RECONNECTING, ActiveSpeaker, Layer, LayerChoice, Leg
+from qanun_telemedicine.sfu.repeats import Repeats
 from qanun_telemedicine.sfu.room import Participant, Room, Rooms
 from qanun_telemedicine.sfu.transport import Paths
 
@@ -32,6 +33,7 @@ class _State:
     """What the control plane remembers of one transport."""
 
     leg: Leg
+    repeats: Repeats = field(default_factory=Repeats)
     feedback_number: int = 0
     #: Layer choices by section.
     choices: dict[str, LayerChoice] = field(default_factory=dict)
@@ -109,13 +111,23 @@ class Control:
                 case rtcp.SenderReport():
                     self._sender_report(participant, packet, arrival_ns)
                 case rtcp.Nack():
-                    self.engine.retransmit(transport, packet.media_ssrc, packet.sequences[:200])
+                    self._repeat(transport, state, packet, arrival_ns)
                 case rtcp.KeyFrameRequest():
                     self._pass_on(transport, packet.media_ssrc)
                 case rtcp.TransportFeedback():
                     self._transport_feedback(transport, state, packet, arrival_ns)
                 case rtcp.Report():
                     self._report(participant, state, packet, arrival_ns)
+
+    def _repeat(self, transport: str, state: _State, asked: rtcp.Nack, arrival_ns: int) -> None:
+        leg = state.leg
+        # What waits in a queue on the way has not arrived yet, but it will.
+        round_trip_ms = leg.rtt_ms and leg.rtt_ms + leg.estimator.queue_ms
+        again = state.repeats.of(
+            asked.media_ssrc, asked.sequences, arrival_ns, round_trip_ms=round_trip_ms, budget=leg.budget()
+        )
+        if again:
+            self.engine.retransmit(transport, asked.media_ssrc, again)
 
     def _sender_report(self, participant: Participant, report: rtcp.SenderReport, arrival_ns: int) -> None:
         for track in participant.tracks.values():

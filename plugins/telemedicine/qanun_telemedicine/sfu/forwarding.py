@@ -193,7 +193,7 @@ class Sender:
 
     def again(self, sequence: int, number: int) -> bytes | None:
         """The retransmission of the packet that went out under this number, when it is still known."""
-        if self.spec.rtx_payload_type is None or rtp.newer(sequence, self._sequence):
+        if self.paused or self.spec.rtx_payload_type is None or rtp.newer(sequence, self._sequence):
             return None
         for segment in reversed(self._segments):
             if not rtp.newer(segment.first, sequence):

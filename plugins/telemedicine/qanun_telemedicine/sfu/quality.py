@@ -14,6 +14,8 @@ GOOD, WEAK, AUDIO_ONLY, RECONNECTING = "good", "weak", "audio-only", "reconnecti
 AUDIO_ONLY_BELOW = 100_000
 #: A call's first seconds say nothing: estimators start low.
 _GRACE_S = 6.0
+#: An attempt to show the picture again that the way does not carry is given up after this: the sound suffers from it.
+_RETRY_S = 2.0
 _SILENT_S = 3.5
 _GOOD_REPORTS = 3
 
@@ -67,7 +69,7 @@ class Leg:
             self.state = RECONNECTING
             return self.state
         if not self.paused:
-            if has_video and budget < AUDIO_ONLY_BELOW and now - max(self.since, self._resumed) > _GRACE_S:
+            if has_video and budget < AUDIO_ONLY_BELOW and now > max(self.since + _GRACE_S, self._resumed + _RETRY_S):
                 self.paused = True
                 self._good_reports = 0
                 self._resume_at = now + self._resume_wait

@@ -59,14 +59,14 @@ window.fileStream = async (source) => {
   return stream;
 };
 window.figures = async () => {
-  const out = { frames: 0, samples: 0, energy: 0, packets: 0, sent: 0, videos: [], state: window.session?.state, peer: window.session?.peerConnection?.connectionState, quality: window.session?.quality };
+  const out = { frames: 0, samples: 0, played: 0, energy: 0, packets: 0, sent: 0, videos: [], state: window.session?.state, peer: window.session?.peerConnection?.connectionState, quality: window.session?.quality };
   const report = await window.session?.peerConnection?.getStats();
   let pair = null;
   const byId = new Map();
   report?.forEach((one) => byId.set(one.id, one));
   for (const one of byId.values()) {
     if (one.type === "inbound-rtp" && one.kind === "video") { out.frames += one.framesDecoded ?? 0; out.packets += one.packetsReceived; out.videos.push({ mid: one.mid, frames: one.framesDecoded ?? 0, width: one.frameWidth ?? 0, height: one.frameHeight ?? 0, nack: one.nackCount, rtx: one.retransmittedPacketsReceived, pli: one.pliCount, lost: one.packetsLost, freezes: one.freezeCount, dropped: one.framesDropped }); }
-    if (one.type === "inbound-rtp" && one.kind === "audio") { out.samples += (one.totalSamplesReceived ?? 0) - (one.concealedSamples ?? 0); out.energy += one.totalAudioEnergy ?? 0; }
+    if (one.type === "inbound-rtp" && one.kind === "audio") { out.samples += (one.totalSamplesReceived ?? 0) - (one.concealedSamples ?? 0); out.played += one.totalSamplesReceived ?? 0; out.energy += one.totalAudioEnergy ?? 0; }
     if (one.type === "outbound-rtp") out.sent += one.packetsSent ?? 0;
     if (one.type === "transport") { out.srtp = one.srtpCipher; pair = byId.get(one.selectedCandidatePairId) ?? pair; }
     if (one.type === "candidate-pair" && one.selected) pair = one;

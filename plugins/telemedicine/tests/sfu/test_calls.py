@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -79,10 +80,12 @@ async def test_simulcast_layers_arrive_and_the_widest_is_forwarded(clinic: Clini
         return len(sent) >= 2 and bool(got) and got[0] == max(sent.values(), key=lambda one: one["width"])["rid"]
 
     await until(layers, "several layers arrive and the patient gets the widest")
-    before = await patient.figures()
-    figures = await patient.sees_and_hears()
-    assert figures["videos"][0]["width"] > 160
-    assert figures["videos"][0]["dropped"] - before["videos"][0]["dropped"] < 10
+    before = (await patient.sees_and_hears())["videos"][0]
+    after = (await patient.sees_and_hears(60))["videos"][0]
+    assert after["width"] > 160
+    assert after["pli"] == before["pli"], "the stream has no seam that only a key frame could mend"
+    # A slow machine paints fewer pictures than it decodes; a broken stream would lose most of them.
+    assert after["dropped"] - before["dropped"] < (after["frames"] - before["frames"]) / 2
 
 
 async def test_a_worker_that_is_killed_is_back_and_so_is_the_picture(clinic: Clinic, chromium: Browser) -> None:
@@ -212,13 +215,15 @@ async def test_a_narrow_way_costs_sharpness_and_a_very_narrow_one_the_picture_bu
     await doctor.sees_and_hears(60)
     await patient.sees_and_hears(60)
     assert not clinic.events("participant.disconnected")
+    assert not _said(clinic, "audio-only"), "a picture still fits"
     wire.down = 85_000
     await until(lambda: _said(clinic, "audio-only"), "the page is told that only sound remains")
     await until(lambda: _quality_is(patient, "audio-only"), "the page shows it")
     before = await patient.figures()
-    await asyncio.sleep(3)
-    after = await patient.figures()
-    assert after["samples"] - before["samples"] > 100_000, "the sound goes on"
+    after = await until(lambda: _played(patient, before["played"] + 3 * 48_000), "three seconds pass in the page")
+    heard, passed = after["samples"] - before["samples"], after["played"] - before["played"]
+    assert heard / passed > 0.7, "the sound goes on; the rest was made up"
+    assert wire.lost < 2500, "repetitions do not crowd out what is new"
     wire.down = 0
     await doctor.sees_and_hears()
     await patient.sees_and_hears()
@@ -227,6 +232,12 @@ async def test_a_narrow_way_costs_sharpness_and_a_very_narrow_one_the_picture_bu
 
 def _said(clinic: Clinic, state: str) -> bool:
     return any(event.data["state"] == state for event in clinic.events("participant.quality", "patient"))
+
+
+async def _played(page: Caller, samples: int) -> dict[str, Any] | None:
+    """The page's figures once it has played that many samples, heard or made up."""
+    figures = await page.figures()
+    return figures if figures["played"] >= samples else None
 
 
 async def _quality_is(page: Caller, state: str) -> bool:

@@ -11,6 +11,7 @@ from qanun_telemedicine.sfu.quality import (
     LayerChoice,
     Leg,
 )
+from qanun_telemedicine.sfu.repeats import Repeats
 
 MS = 1_000_000
 
@@ -128,6 +129,53 @@ def test_each_failed_attempt_to_show_the_picture_waits_longer() -> None:
             now += 1
         waits.append(now - began)
     assert waits == sorted(waits) and waits[-1] > 2 * waits[0]
+
+
+def test_an_attempt_that_the_way_does_not_carry_is_given_up_within_seconds() -> None:
+    leg, now = Leg(0.0), 10.0
+    leg.estimator.rate = 50_000.0
+    while not leg.paused or now < 11:
+        leg.heard = now
+        leg.decide(now, has_video=True)
+        now += 1
+    while leg.paused:
+        leg.heard = now
+        leg.report(0.0, 1, 50, now)
+        leg.decide(now, has_video=True)
+        now += 1
+    leg.estimator.rate = 60_000.0
+    tried = 0
+    while not leg.paused:
+        leg.heard = now
+        leg.decide(now, has_video=True)
+        now, tried = now + 1, tried + 1
+    assert tried <= 3
+
+
+def test_a_packet_is_repeated_once_per_round_trip_and_not_for_ever() -> None:
+    repeats = Repeats()
+    asked = [repeats.of(7, [41, 42], step * 20 * MS, round_trip_ms=100, budget=1_500_000) for step in range(50)]
+    assert [step for step, chosen in enumerate(asked) if chosen] == [0, 5, 10, 15]
+    assert all(chosen in ([], [41, 42]) for chosen in asked)
+    assert repeats.of(8, [41], 1000 * MS, round_trip_ms=100, budget=1_500_000) == [41], (
+        "another stream is another packet"
+    )
+    assert repeats.of(7, [41], 4000 * MS, round_trip_ms=100, budget=1_500_000) == [41], "the numbers come round"
+
+
+def test_repetitions_leave_most_of_a_narrow_way_to_what_is_new() -> None:
+    repeats, sent = Repeats(), 0
+    for step in range(1000):
+        asked = [number & 0xFFFF for number in range(step * 20, step * 20 + 200)]
+        sent += len(repeats.of(7, asked, step * 10 * MS, round_trip_ms=50, budget=300_000))
+    assert 0 < sent * 1200 * 8 / 10 < 300_000 * 0.3
+    starved = Repeats()
+    starved.of(7, list(range(50)), 0, round_trip_ms=50, budget=30_000)
+    later = [
+        starved.of(7, [1000 + second], second * 1000 * MS, round_trip_ms=50, budget=30_000) for second in range(1, 9)
+    ]
+    assert any(later), "but never nothing at all"
+    assert len(repeats._done) < 3000
 
 
 def test_silence_is_called_reconnecting_and_ends_by_itself() -> None:

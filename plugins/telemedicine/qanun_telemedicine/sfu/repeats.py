@@ -1,0 +1,56 @@
+"""Which lost packets are sent again, and which not any more.
+
+Behind a full queue a subscriber asks for the same packets over and over. Answering every time would fill the queue with
+repetitions until the sound is lost in them. So a packet is not repeated before the last repetition could have arrived, nor
+more than a few times, and repetitions get a share of what the way carries and no more.
+Time is given from outside.
+"""
+
+from collections.abc import Sequence
+
+#: A key frame repairs what four attempts could not.
+_MOST_TIMES = 4
+_SHARE = 0.25
+#: What a packet is reckoned at; most of a picture's are this large.
+_BITS = 1200 * 8
+#: Before a round trip was measured, and at least.
+_UNKNOWN_MS, _LEAST_MS = 100.0, 30.0
+_REMEMBERED = 2000
+_FORGET_NS = 2_000_000_000
+
+
+class Repeats:
+    """The repetitions towards one participant."""
+
+    def __init__(self) -> None:
+        #: (SSRC, sequence number) → when it was repeated last, how often.
+        self._done: dict[tuple[int, int], tuple[int, int]] = {}
+        self._allowance = 0.0
+        self._at_ns: int | None = None
+
+    def of(self, ssrc: int, asked: Sequence[int], now_ns: int, *, round_trip_ms: float, budget: int) -> list[int]:
+        """Those of the `asked` sequence numbers to send again now, on a way that carries `budget` bits per second."""
+        self._earn(now_ns, budget)
+        wait_ns = int(max(_LEAST_MS, round_trip_ms or _UNKNOWN_MS) * 1_000_000)
+        chosen: list[int] = []
+        for sequence in asked:
+            if self._allowance < _BITS:
+                break
+            last_ns, times = self._done.get((ssrc, sequence), (now_ns - wait_ns, 0))
+            if now_ns - last_ns > _FORGET_NS:
+                times = 0  # the numbers have gone round
+            if now_ns - last_ns < wait_ns or times >= _MOST_TIMES:
+                continue
+            self._done[ssrc, sequence] = (now_ns, times + 1)
+            self._allowance -= _BITS
+            chosen.append(sequence)
+        if len(self._done) > _REMEMBERED:
+            self._done = {key: one for key, one in self._done.items() if now_ns - one[0] < _FORGET_NS}
+        return chosen
+
+    def _earn(self, now_ns: int, budget: int) -> None:
+        share = budget * _SHARE
+        elapsed_s = 1.0 if self._at_ns is None else (now_ns - self._at_ns) / 1e9
+        self._at_ns = now_ns
+        # One second's share may be saved, and a single packet is always affordable in the end.
+        self._allowance = min(max(share, float(_BITS)), self._allowance + share * elapsed_s)
