@@ -12,6 +12,8 @@ from typing import Any
 from sqlalchemy import Executable, event
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.sql.elements import ReleaseSavepointClause, RollbackToSavepointClause, SavepointClause
+from sqlalchemy.sql.elements import ReleaseSavepointClause, RollbackToSavepointClause, SavepointClause
 
 from qanun.errors import TenancyViolation
 
@@ -22,6 +24,10 @@ class UnscopedStatement(TenancyViolation):
     code = "unscoped-statement"
 
 
+#: What `begin_nested` says. They touch no row, and SQLAlchemy quotes their names.
+_SAVEPOINTS = (SavepointClause, ReleaseSavepointClause, RollbackToSavepointClause)
+
+
 class _Mark:
     """Identity is the secret: an execution option can only be this object if it came from this module."""
 
@@ -29,6 +35,7 @@ class _Mark:
 _TRUSTED = _Mark()
 SCOPED = _Mark()
 OPTION = "qanun_guard"
+_SAVEPOINTS = (SavepointClause, ReleaseSavepointClause, RollbackToSavepointClause)
 
 
 class ScopeState:
@@ -57,6 +64,10 @@ def _refuse_unscoped(
 ) -> None:
     mark = context.execution_options.get(OPTION) if context is not None else None
     if mark is _TRUSTED or mark is SCOPED:
+        return
+    if isinstance(getattr(getattr(context, "compiled", None), "statement", None), _SAVEPOINTS):
+        return  # names no row: `begin_nested` of a session
+    if context is not None and isinstance(getattr(context.compiled, "statement", None), _SAVEPOINTS):
         return
     state = connection.info.get("qanun_scope")
     if isinstance(state, ScopeState) and state.flushing:
