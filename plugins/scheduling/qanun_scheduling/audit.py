@@ -1,6 +1,6 @@
 """What the schedule writes into the audit."""
 
-from qanun.api import AuditEventType, N_
+from qanun.api import N_, AuditEventType
 
 AUDIT_EVENTS = [
     AuditEventType(id="scheduling.appointment.book", label=N_("Booked an appointment"), action="create"),

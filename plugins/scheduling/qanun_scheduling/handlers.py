@@ -1,4 +1,4 @@
-"""Reactions to other plugins' events: who waits has arrived, whose visit has ended is done."""
+"""Reactions to other plugins' events: who waits has arrived, who was let in is with the doctor, whose visit is over is done."""
 
 from __future__ import annotations
 
@@ -24,7 +24,26 @@ def _move(status: str) -> Any:
     return handle
 
 
+async def _admitted(ctx: Context, payload: Mapping[str, Any]) -> None:
+    identity = payload.get("appointment_id")
+    if not identity:
+        return
+    try:
+        await service.call_in(ctx, UUID(str(identity)))
+    except (Conflict, NotFound):
+        return
+
+
+async def _signed(ctx: Context, payload: Mapping[str, Any]) -> None:
+    """A signed visit that belongs to an appointment fulfils it."""
+    kind, _, identity = str(payload.get("appointment") or "").partition("/")
+    if kind == "Appointment":
+        await _move("fulfilled")(ctx, {"appointment_id": identity})
+
+
 HANDLERS = [
     EventHandler(id="scheduling.waiting", event="telemedicine.patient.waiting", handle=_move("arrived")),
+    EventHandler(id="scheduling.admitted", event="telemedicine.consultation.admitted", handle=_admitted),
+    EventHandler(id="scheduling.signed", event="emr.encounter.signed", handle=_signed),
     EventHandler(id="scheduling.ended", event="telemedicine.consultation.ended", handle=_move("fulfilled")),
 ]

@@ -16,6 +16,7 @@ from qanun.api import TenantModel, patient_key, practitioner_key
 
 STATUSES = ("booked", "arrived", "checked-in", "fulfilled", "cancelled", "noshow", "entered-in-error")
 LIVE = ("booked", "arrived", "checked-in", "fulfilled")
+IN_PERSON = "scheduling.in-person"
 
 
 class Schedule(TenantModel):
@@ -49,7 +50,7 @@ class Appointment(TenantModel):
         ExcludeConstraint(
             ("tenant_id", "="),
             ("practitioner_id", "="),
-            (text("tstzrange(start, \"end\")"), "&&"),
+            (text('tstzrange(start, "end")'), "&&"),
             where=text("status in ('booked', 'arrived', 'checked-in', 'fulfilled')"),
             using="gist",
             name="ex_scheduling_appointment_slot",
@@ -63,10 +64,11 @@ class Appointment(TenantModel):
     start: Mapped[datetime]
     end: Mapped[datetime]
     status: Mapped[str] = mapped_column(default="booked")
-    visit_mode: Mapped[str] = mapped_column(default="scheduling.in-person")
+    visit_mode: Mapped[str] = mapped_column(default=IN_PERSON)
     reason: Mapped[str] = mapped_column(default="")
     request_key: Mapped[str]
     booked_by: Mapped[UUID]
     arrived_at: Mapped[datetime | None]
+    called_at: Mapped[datetime | None]
     cancelled_at: Mapped[datetime | None]
     cancel_reason: Mapped[str] = mapped_column(default="")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from qanun.api import DemoSeeder, N_, Plugin, VisitMode, hookimpl
-from qanun_scheduling import demo, events, fhir, handlers
+from qanun.api import N_, DemoSeeder, Plugin, VisitMode, hookimpl
+from qanun_scheduling import demo, events, fhir, handlers, panels, routes
 from qanun_scheduling.audit import AUDIT_EVENTS
 from qanun_scheduling.permissions import GRANTS, Scheduling
 
@@ -27,6 +27,22 @@ class SchedulingPlugin(Plugin):
     @hookimpl
     def audit_events(self) -> list[Any]:
         return AUDIT_EVENTS
+
+    @hookimpl
+    def routes(self) -> list[Any]:
+        return routes.ROUTES
+
+    @hookimpl
+    def nav_items(self) -> list[Any]:
+        return panels.NAV_ITEMS
+
+    @hookimpl
+    def patient_pages(self) -> list[Any]:
+        return panels.PATIENT_PAGES
+
+    @hookimpl
+    def search_providers(self) -> list[Any]:
+        return panels.SEARCH
 
     @hookimpl
     def visit_modes(self) -> list[Any]:

@@ -30,6 +30,7 @@ class Row:
     status: str
     reason: str
     arrived_at: datetime | None
+    called_at: datetime | None
     name: str
     name_alt: str
     birth_date: date
@@ -40,6 +41,14 @@ class Row:
     @property
     def virtual(self) -> bool:
         return self.mode is not None and self.mode.code == "VR"
+
+    @property
+    def in_visit(self) -> bool:
+        return self.status == "checked-in" and self.called_at is not None
+
+    @property
+    def waiting(self) -> bool:
+        return self.status in {"arrived", "checked-in"} and self.called_at is None
 
 
 _ROWS = (
@@ -52,6 +61,7 @@ _ROWS = (
         Appointment.status,
         Appointment.reason,
         Appointment.arrived_at,
+        Appointment.called_at,
         Appointment.visit_mode,
         Patient.given,
         Patient.family,
@@ -76,7 +86,7 @@ def _row(ctx: Context, item: Any) -> Row:
     href = mode.staff_href(item.id) if mode and mode.staff_href else ""
     return Row(
         item.id, item.patient_id, item.practitioner_id, item.start, item.end, item.status, item.reason, item.arrived_at,
-        f"{item.given} {item.family}".strip(), f"{item.given_alt} {item.family_alt}".strip(), item.birth_date, item.sex,
+        item.called_at, f"{item.given} {item.family}".strip(), f"{item.given_alt} {item.family_alt}".strip(), item.birth_date, item.sex,
         mode, href,
     )  # fmt: skip
 
@@ -90,6 +100,14 @@ async def day(ctx: Context, day: date, practitioner_id: UUID | None = None) -> l
     return await rows(ctx, *conditions)
 
 
+async def of_patient(ctx: Context, patient_id: UUID, *, limit: int = 5) -> list[Row]:
+    """What is still to come for one patient, the next first."""
+    found = await rows(
+        ctx, Appointment.patient_id == patient_id, Appointment.end > ctx.now, Appointment.status.in_(LIVE[:3])
+    )
+    return found[:limit]
+
+
 async def practitioners(ctx: Context) -> Sequence[Practitioner]:
     statement = select(Practitioner).where(Practitioner.active).order_by(Practitioner.created_at).limit(50)
     return (await ctx.db.execute(statement)).scalars().all()
@@ -100,8 +118,16 @@ async def hours(ctx: Context) -> list[tuple[UUID, int, int, int, int]]:
     return [tuple(row) for row in (await ctx.db.execute(select(*columns).limit(LIMIT))).all()]
 
 
-async def free_of_days(ctx: Context, first: date, days: int) -> dict[date, list[Slot]]:
-    """Free slots of all practitioners on `days` days from `first`."""
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A day's slots: all that the hours give, and those of them that can still be booked."""
+
+    all: list[Slot]
+    free: list[Slot]
+
+
+async def offers(ctx: Context, first: date, days: int) -> dict[date, Offer]:
+    """What all practitioners offer on `days` days from `first`."""
     zone = ctx.tenant.zone
     weekly = await hours(ctx)
     start, _ = day_bounds(first, zone)
@@ -110,7 +136,8 @@ async def free_of_days(ctx: Context, first: date, days: int) -> dict[date, list[
         Appointment.start < end, Appointment.end > start, Appointment.status.in_(LIVE)
     )
     busy = [tuple(row) for row in (await ctx.db.execute(taken.limit(5000))).all()]
-    return {
-        day: free_slots(slots_of_day(day, weekly, zone), busy, ctx.now)
-        for day in (first + timedelta(days=n) for n in range(days))
-    }
+    found = {}
+    for day in (first + timedelta(days=n) for n in range(days)):
+        slots = slots_of_day(day, weekly, zone)
+        found[day] = Offer(slots, free_slots(slots, busy, ctx.now))
+    return found

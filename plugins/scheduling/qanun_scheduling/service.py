@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from qanun.api import (
     BookedAppointment,
     Conflict,
     Context,
+    Forbidden,
     Invalid,
     NotFound,
     Practitioner,
@@ -22,9 +24,10 @@ from qanun.api import (
     patient,
 )
 from qanun_scheduling.events import AppointmentBooked, AppointmentCancelled
-from qanun_scheduling.models import Appointment
+from qanun_scheduling.models import IN_PERSON, Appointment
 
 TAKEN = N_("This slot has just been taken. Choose another one; everything else is kept.")
+USED = N_("This form has already booked an appointment. Check what is chosen and press Book again for a second one.")
 _NEXT = {
     "booked": {"arrived", "checked-in", "fulfilled", "cancelled", "noshow"},
     "arrived": {"checked-in", "fulfilled", "cancelled", "noshow"},
@@ -32,8 +35,11 @@ _NEXT = {
 }
 
 
-async def practitioner_of(ctx: Context, practitioner_id: UUID) -> Practitioner:
+async def practitioner_of(ctx: Context, practitioner_id: UUID, *, lock: bool = False) -> Practitioner:
+    """Raises NotFound for an unknown id, another clinic's, and somebody who has left."""
     statement = select(Practitioner).where(Practitioner.id == practitioner_id, Practitioner.active)
+    if lock:
+        statement = statement.with_for_update(key_share=True)
     found = (await ctx.db.execute(statement)).scalar_one_or_none()
     if found is None:
         raise NotFound("practitioner")
@@ -54,7 +60,8 @@ async def book(
     """Book, in one transaction with what the visit mode prepares. The same `request_key` gives the same appointment.
 
     Raises Invalid naming the field, NotFound for people who are not this clinic's, Conflict when the slot is taken — which
-    the database decides, also between fifty who press at once.
+    the database decides, also between fifty who press at once — or the key has already booked something else; its
+    `details["field"]` says which.
     """
     faults: dict[str, object] = {}
     if not 8 <= len(request_key) <= 80:
@@ -70,12 +77,13 @@ async def book(
         faults["reason"] = N_("This text is too long.")
     if faults:
         raise Invalid(faults)
+    person = await patient(ctx, patient_id)
     known = select(Appointment).where(Appointment.request_key == request_key)
     repeated = (await ctx.db.execute(known)).scalar_one_or_none()
     if repeated is not None:
-        return repeated
-    person = await patient(ctx, patient_id)
-    await practitioner_of(ctx, practitioner_id)
+        return _the_same(repeated, person.id, practitioner_id, start)
+    # In line behind whoever books with the same practitioner: two that wait for one another's slot would be a deadlock.
+    await practitioner_of(ctx, practitioner_id, lock=True)
     start = start.astimezone(UTC)
     appointment = Appointment(
         id=new_id(),
@@ -96,7 +104,7 @@ async def book(
     except IntegrityError as error:
         again = (await ctx.db.execute(known)).scalar_one_or_none()
         if again is not None:
-            return again
+            return _the_same(again, person.id, practitioner_id, start)
         if "ex_scheduling_appointment_slot" in str(error.orig):
             raise Conflict("the slot is taken", field="slot") from None
         raise
@@ -128,6 +136,13 @@ async def book(
     )
     ctx.notify("scheduling.appointment", appointment=appointment.id, practitioner=practitioner_id)
     return appointment
+
+
+def _the_same(booked: Appointment, patient_id: UUID, practitioner_id: UUID, start: datetime) -> Appointment:
+    """A form that was sent twice is one booking; one that was changed and sent again must not look like a second."""
+    if (booked.patient_id, booked.practitioner_id, booked.start) != (patient_id, practitioner_id, start):
+        raise Conflict("this form has already booked another appointment", field="request_key")
+    return booked
 
 
 async def appointment_of(ctx: Context, appointment_id: UUID, *, lock: bool = False) -> Appointment:
@@ -165,4 +180,48 @@ async def set_status(ctx: Context, appointment_id: UUID, status: str, *, reason:
         detail={"status": status},
     )
     ctx.notify("scheduling.appointment", appointment=appointment.id, practitioner=appointment.practitioner_id)
+    return appointment
+
+
+async def call_in(ctx: Context, appointment_id: UUID) -> Appointment:
+    """The visit begins: the wait ends, whoever had not been checked in is. Twice changes nothing.
+
+    Raises Conflict when the appointment is over or was cancelled.
+    """
+    appointment = await appointment_of(ctx, appointment_id, lock=True)
+    if appointment.called_at is not None and appointment.status == "checked-in":
+        return appointment
+    appointment = await set_status(ctx, appointment_id, "checked-in")
+    appointment.called_at = ctx.now
+    ctx.audit(
+        "scheduling.appointment.change",
+        patient_id=appointment.patient_id,
+        entity=ResourceRef("Appointment", appointment.id),
+        detail={"called": True},
+    )
+    ctx.notify("scheduling.appointment", appointment=appointment.id, practitioner=appointment.practitioner_id)
+    return appointment
+
+
+async def start_visit(ctx: Context, appointment_id: UUID) -> Appointment:
+    """Call in, and open the visit in the record for whoever may write there.
+
+    A visit that is held elsewhere (by video) is opened by its own page, which first makes sure who is there.
+    """
+    appointment = await call_in(ctx, appointment_id)
+    if appointment.visit_mode != IN_PERSON or not ctx.records.provides("Encounter"):
+        return appointment
+    visit = {
+        "resourceType": "Encounter",
+        "status": "in-progress",
+        "class": {"code": "AMB"},
+        "subject": {"reference": f"Patient/{appointment.patient_id}"},
+        "participant": [{"individual": {"reference": f"Practitioner/{appointment.practitioner_id}"}}],
+        "period": {"start": ctx.now.isoformat()},
+        "appointment": [{"reference": f"Appointment/{appointment.id}"}],
+        "reasonCode": [{"text": appointment.reason}] if appointment.reason else [],
+    }
+    # A nurse calls in without opening the doctor's visit.
+    with suppress(Forbidden):
+        await ctx.records.create("Encounter", visit)
     return appointment

@@ -25,9 +25,7 @@ def local_moment(day: date, minutes: int, zone: ZoneInfo) -> datetime | None:
     return moment if moment.astimezone(zone).replace(tzinfo=None) == wall else None
 
 
-def slots_of_day(
-    day: date, hours: Iterable[tuple[UUID, int, int, int, int]], zone: ZoneInfo
-) -> list[Slot]:
+def slots_of_day(day: date, hours: Iterable[tuple[UUID, int, int, int, int]], zone: ZoneInfo) -> list[Slot]:
     """Slots of `day` from `hours` rows (practitioner, weekday, start, end, slot minutes), in order of time.
 
     A slot that the change to summer time swallows is left out; the hour that comes twice in autumn is offered once.
