@@ -12,11 +12,14 @@ from litestar import Litestar, Router
 from litestar.config.response_cache import ResponseCacheConfig
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.exceptions import LitestarDeprecationWarning
+from litestar.enums import ScopeType
+from litestar.exceptions import HTTPException, LitestarDeprecationWarning, WebSocketException
 from litestar.handlers import BaseRouteHandler
+from litestar.types import Scope
 
 from qanun.app.build import Assembly
 from qanun.app.lifespan import Lifespan
+from qanun.errors import QanunError
 from qanun.web.authorise import authorise, provide_ctx, provide_open_context
 from qanun.web.core_routes import CORE_ROUTES
 from qanun.web.errors import EXCEPTION_HANDLERS
@@ -49,6 +52,7 @@ def web_application(assembly: Assembly) -> Litestar:
         },
         middleware=[SecurityHeaders],
         exception_handlers=EXCEPTION_HANDLERS,
+        after_exception=[_note_failed_socket],
         state=State({"runtime": assembly.runtime, "plugins": assembly.plugins}),
         lifespan=[_lifespan(assembly)],
         openapi_config=None,
@@ -59,6 +63,12 @@ def web_application(assembly: Assembly) -> Litestar:
     )
     check_routes(all_routes(application))
     return application
+
+
+async def _note_failed_socket(error: Exception, scope: Scope) -> None:
+    """A socket's failure reaches no error page: what nobody expected is written down here."""
+    if scope["type"] == ScopeType.WEBSOCKET and not isinstance(error, QanunError | HTTPException | WebSocketException):
+        log.error("socket_failed", path_template=scope.get("path_template", ""), exc_info=error)
 
 
 def all_routes(application: Litestar) -> list[tuple[str, BaseRouteHandler]]:

@@ -69,6 +69,18 @@ async def test_the_session_alone_narrows_reads_writes_and_deletes_to_its_clinic(
         assert (await session.execute(names)).scalars().all() == ["Theirs"]
 
 
+async def test_a_part_of_a_transaction_can_be_taken_back_alone(clinic):
+    async with tenant_session(clinic.assembly.runtime.database, clinic.tenant.id) as session:
+        kept = await clinic.patient(given="Kept")
+        async with session.begin_nested():  # nothing to write before or after: the savepoint's own words pass the guard
+            pass
+        with pytest.raises(RuntimeError):
+            async with session.begin_nested():
+                await session.execute(update(Patient).where(Patient.id == kept.id).values(given="Changed"))
+                raise RuntimeError
+        assert (await session.execute(select(Patient.given).where(Patient.id == kept.id))).scalar_one() == "Kept"
+
+
 @pytest.mark.parametrize(
     "statement",
     [
