@@ -88,7 +88,12 @@ _FACTS = {
         AllergyIntolerance.reaction,
     )
     .where(AllergyIntolerance.patient_id == bindparam("patient_id"), AllergyIntolerance.voided_at.is_(None))
-    .order_by(case((AllergyIntolerance.criticality == "high", 0), else_=1), AllergyIntolerance.substance)
+    .order_by(
+        # The most dangerous first; one whose danger nobody has judged stands before those judged low.
+        case({"high": 0, "unable-to-assess": 1}, value=AllergyIntolerance.criticality, else_=2),
+        case({"severe": 0, "moderate": 1, "mild": 2}, value=AllergyIntolerance.severity, else_=3),
+        AllergyIntolerance.substance,
+    )
     .limit(LIST_LIMIT),
     "conditions": select(Condition.id, Condition.text, Condition.onset, Condition.clinical_status)
     .where(Condition.patient_id == bindparam("patient_id"), Condition.voided_at.is_(None))

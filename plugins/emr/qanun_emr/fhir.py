@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from qanun.api import Context, Invalid, NotFound, ResourceProvider
+from qanun.api import Context, Invalid, NotFound, ResourceProvider, format_number
 from qanun_emr import chart, service
 from qanun_emr.models import AllergyIntolerance, Condition, Encounter, Observation
 from qanun_emr.permissions import Emr
@@ -152,7 +152,7 @@ def _allergy(row: AllergyIntolerance) -> dict[str, Any]:
 def _observation(row: Observation) -> dict[str, Any]:
     def quantity(value: Any) -> dict[str, Any]:
         return {
-            "value": str(value.normalize()),
+            "value": format_number(value),
             "unit": row.unit,
             "system": "http://unitsofmeasure.org",
             "code": row.unit,

@@ -17,6 +17,7 @@ AUDIT = [
     AuditEventType(id="emr.note.draft", label=N_("Wrote the visit note"), action="update"),
     AuditEventType(id="emr.note.addendum", label=N_("Added to a signed note"), action="update"),
     AuditEventType(id="emr.observation.record", label=N_("Recorded vital signs"), action="create"),
+    AuditEventType(id="emr.observation.void", label=N_("Took back a vital sign"), action="update"),
     AuditEventType(id="emr.allergy.record", label=N_("Recorded an allergy"), action="create"),
     AuditEventType(id="emr.allergy.void", label=N_("Took back an allergy entry"), action="update"),
     AuditEventType(id="emr.condition.record", label=N_("Recorded a problem"), action="create"),

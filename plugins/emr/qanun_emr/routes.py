@@ -49,7 +49,7 @@ async def _note_values(ctx: Context, patient_id: UUID, found: tuple[Encounter, N
         "encounter": encounter,
         "note": note,
         "busy": service.written_by_another(ctx, note) if note else "",
-        "may_write": ctx.can(Emr.ENCOUNTER_WRITE),
+        "may_write_note": ctx.can(Emr.ENCOUNTER_WRITE),
         "may_sign": ctx.can(Emr.ENCOUNTER_SIGN),
         "errors": {},
     }
@@ -85,6 +85,22 @@ async def _summary(ctx: Context, patient_id: UUID) -> dict[str, Any]:
     }
 
 
+async def _chart(ctx: Context, person: Patient) -> dict[str, Any]:
+    """Everything of the chart page, and the one audit entry that says it was opened."""
+    ctx.audit("emr.chart.read", patient_id=person.id, entity=ResourceRef("Patient", person.id))
+    opened = await chart.open_encounter(ctx, person.id)
+    return {
+        "patient": person,
+        "tab": "summary",
+        **await _summary(ctx, person.id),
+        "dock": await render_slot(ctx, "chart.dock", patient_id=person.id),
+        "chips": await render_slot(ctx, "chart.banner", patient_id=person.id),
+        **await _note_values(ctx, person.id, opened),
+        "vitals": VITALS,
+        "values": {},
+    }
+
+
 class Patients(Controller):
     """Finding a patient."""
 
@@ -111,21 +127,7 @@ class Chart(Controller):
         person = await patient(ctx, patient_id)
         if person.id != patient_id:
             return redirect(ctx, f"/emr/patients/{person.id}")
-        return page(ctx, "emr/chart.html", media=True, **await self._chart(ctx, person))
-
-    async def _chart(self, ctx: Context, person: Patient) -> dict[str, Any]:
-        ctx.audit("emr.chart.read", patient_id=person.id, entity=ResourceRef("Patient", person.id))
-        opened = await chart.open_encounter(ctx, person.id)
-        return {
-            "patient": person,
-            "tab": "summary",
-            **await _summary(ctx, person.id),
-            "dock": await render_slot(ctx, "chart.dock", patient_id=person.id),
-            "chips": await render_slot(ctx, "chart.banner", patient_id=person.id),
-            **await _note_values(ctx, person.id, opened),
-            "vitals": VITALS,
-            "values": {},
-        }
+        return page(ctx, "emr/chart.html", media=True, **await _chart(ctx, person))
 
     @get("/summary", permission=Emr.CHART_READ, live=True)
     async def summary(self, ctx: Context, patient_id: UUID) -> Response[str]:
@@ -150,13 +152,14 @@ class Chart(Controller):
 
     @post("/encounters", permission=Emr.ENCOUNTER_WRITE)
     async def start(self, ctx: Context, patient_id: UUID) -> Response[str]:
-        opened = await chart.open_encounter(ctx, patient_id)
+        person = await service.hold_patient(ctx, patient_id)
+        opened = await chart.open_encounter(ctx, person.id)
         if opened is None:
-            await service.start_encounter(ctx, patient_id)
-            opened = await chart.open_encounter(ctx, patient_id)
+            await service.start_encounter(ctx, person.id)
+            opened = await chart.open_encounter(ctx, person.id)
         if ctx.web.fragment:
-            return fragment(ctx, "emr/workspaces/note.html", **await _note_values(ctx, patient_id, opened))
-        return redirect(ctx, f"/emr/patients/{patient_id}")
+            return fragment(ctx, "emr/workspaces/note.html", **await _note_values(ctx, person.id, opened))
+        return redirect(ctx, f"/emr/patients/{person.id}")
 
     @get("/workspaces/note", permission=Emr.CHART_READ, live=True)
     async def note_workspace(self, ctx: Context, patient_id: UUID) -> Response[str]:
@@ -176,7 +179,7 @@ class Chart(Controller):
                     ctx, "emr/workspaces/vitals.html", status=422, values=form, errors=error.fields, **values
                 )
             person = await patient(ctx, patient_id)
-            shown = await self._chart(ctx, person) | {"values": form, "errors": error.fields, "open": "vitals"}
+            shown = await _chart(ctx, person) | {"values": form, "errors": error.fields, "open": "vitals"}
             return page(ctx, "emr/chart.html", status=422, media=True, **shown)
         if ctx.web.fragment:
             return fragment(ctx, "emr/workspaces/vitals.html", values={}, errors={}, saved=True, **values)
@@ -196,7 +199,7 @@ class Chart(Controller):
                 template = f"emr/workspaces/{kind}.html"
                 return fragment(ctx, template, status=422, values=form, errors=error.fields, **values)
             person = await patient(ctx, patient_id)
-            shown = await self._chart(ctx, person) | {"values": form, "errors": error.fields, "open": kind}
+            shown = await _chart(ctx, person) | {"values": form, "errors": error.fields, "open": kind}
             return page(ctx, "emr/chart.html", status=422, media=True, **shown)
         if ctx.web.fragment:
             return fragment(ctx, f"emr/workspaces/{kind}.html", values={}, errors={}, saved=True, **values)
@@ -211,10 +214,7 @@ class Encounters(Controller):
     @put("/note", permission=Emr.ENCOUNTER_WRITE)
     async def save_note(self, ctx: Context, encounter_id: UUID, form: Form) -> Response[bytes]:
         """The draft, a moment after each change. 409 with what is stored when somebody else was faster."""
-        try:
-            version = int(form.text("version", "0"))
-        except ValueError:
-            raise Invalid({"version": "must be a whole number"}) from None
+        version = _version(form)
         try:
             saved = await service.save_note(ctx, encounter_id, version=version, sections=form)
         except service.NoteConflict as conflict:
@@ -231,23 +231,25 @@ class Encounters(Controller):
 
     @post("/sign", permission=Emr.ENCOUNTER_SIGN)
     async def sign(self, ctx: Context, encounter_id: UUID, form: Form) -> Response[str]:
-        encounter = await service.encounter_of(ctx, encounter_id)
-        version = form.text("version")
+        encounter = await service.encounter_of(ctx, encounter_id, lock=True)
+        version: int | None = _version(form) if form.text("version") else None
+        typed = bool(set(service.SECTIONS) & set(form))
         try:
-            if set(service.SECTIONS) & set(form) and encounter.signed_at is None:
-                await service.save_note(ctx, encounter_id, version=int(version or 0), sections=form)
-                version = ""
-            await service.sign_encounter(ctx, encounter_id, version=int(version) if version.isdigit() else None)
+            if typed:
+                await service.save_note(ctx, encounter_id, version=version or 0, sections=form)
+                version = None
+            await service.sign_encounter(ctx, encounter_id, version=version)
         except (Invalid, service.NoteConflict) as error:
             note = await service.note_of(ctx, encounter_id)
             values = await _note_values(ctx, encounter.patient_id, (encounter, note))
-            if isinstance(error, Invalid):
-                values["errors"] = error.fields
             values["conflict"] = isinstance(error, service.NoteConflict)
+            values["errors"] = error.fields if isinstance(error, Invalid) else {}
+            values["typed"] = form if typed else None
             status = 409 if values["conflict"] else 422
             if ctx.web.fragment:
                 return fragment(ctx, "emr/workspaces/note.html", status=status, **values)
-            raise
+            person = await patient(ctx, encounter.patient_id)
+            return page(ctx, "emr/chart.html", status=status, media=True, **await _chart(ctx, person) | values)
         if ctx.web.fragment:
             note = await service.note_of(ctx, encounter_id)
             return fragment(
@@ -273,6 +275,14 @@ async def void(ctx: Context, kind: str, entry_id: UUID, form: Form) -> Response[
     if ctx.web.fragment:
         return Response("", status_code=204)
     return redirect(ctx, f"/emr/patients/{patient_id}")
+
+
+def _version(form: Form) -> int:
+    """The version a text grew from. Raises Invalid for anything but a whole number."""
+    text = form.text("version", "0") or "0"
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise Invalid({"version": "must be a whole number"})
+    return int(text)
 
 
 async def _visit_page(

@@ -59,6 +59,14 @@ document.body.addEventListener('htmx:configRequest', (event) => {
   if (form) event.detail.parameters.version = form.dataset.version;
 });
 
+// The server refused to sign an older text: ask at once for what is stored, so that the choice between both is offered.
+document.addEventListener('htmx:load', (event) => {
+  for (const form of event.detail.elt.parentElement?.querySelectorAll('form[data-conflicting]') || []) {
+    form.removeAttribute('data-conflicting');
+    form.dispatchEvent(new Event('autosave:now'));
+  }
+});
+
 document.addEventListener('autosave:conflict', (event) => {
   const form = event.target;
   const box = form.querySelector('#note-conflict');
