@@ -13,7 +13,6 @@ from sqlalchemy import Executable, event
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.sql.elements import ReleaseSavepointClause, RollbackToSavepointClause, SavepointClause
-from sqlalchemy.sql.elements import ReleaseSavepointClause, RollbackToSavepointClause, SavepointClause
 
 from qanun.errors import TenancyViolation
 
@@ -35,7 +34,6 @@ class _Mark:
 _TRUSTED = _Mark()
 SCOPED = _Mark()
 OPTION = "qanun_guard"
-_SAVEPOINTS = (SavepointClause, ReleaseSavepointClause, RollbackToSavepointClause)
 
 
 class ScopeState:
@@ -67,8 +65,6 @@ def _refuse_unscoped(
         return
     if isinstance(getattr(getattr(context, "compiled", None), "statement", None), _SAVEPOINTS):
         return  # names no row: `begin_nested` of a session
-    if context is not None and isinstance(getattr(context.compiled, "statement", None), _SAVEPOINTS):
-        return
     state = connection.info.get("qanun_scope")
     if isinstance(state, ScopeState) and state.flushing:
         return
