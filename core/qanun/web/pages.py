@@ -93,19 +93,19 @@ async def render_contribution(ctx: Context, entry: Contributed, function: Any, *
     what opening a chart costs.
     """
 
-    async def isolated() -> View | None:
+    async def isolated() -> str:
         if entry.plugin in ctx.registry.bundled:
-            bundled: View | None = await function(*args, **params)
-            return bundled
+            return shown(await function(*args, **params))
         async with ctx.db.begin_nested():
-            view: View | None = await function(*args, **params)
-            return view
+            return shown(await function(*args, **params))
+
+    def shown(view: View | None) -> str:
+        # Within the soft call: a template that fails costs its own place and not the page.
+        if view is None:
+            return ""
+        return render(
+            view.template, ctx.locale, ctx=ctx, actor=ctx.actor, tenant=ctx.tenant, can=ctx.can, **dict(view.values)
+        )
 
     result = await ctx.registry.call_soft(entry, isolated)
-    if isinstance(result, Failure):
-        return render(_FAILED, ctx.locale, failure=result)
-    if result is None:
-        return ""
-    return render(
-        result.template, ctx.locale, ctx=ctx, actor=ctx.actor, tenant=ctx.tenant, can=ctx.can, **dict(result.values)
-    )
+    return render(_FAILED, ctx.locale, failure=result) if isinstance(result, Failure) else result
