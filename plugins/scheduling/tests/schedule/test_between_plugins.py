@@ -24,10 +24,10 @@ async def _status(clinic, row):
 @pytest.mark.parametrize(
     ("event", "payload", "after"),
     [
-        ("telemedicine.patient.waiting", lambda id: {"appointment_id": str(id)}, ("arrived", False)),
-        ("telemedicine.consultation.admitted", lambda id: {"appointment_id": str(id)}, ("checked-in", True)),
-        ("telemedicine.consultation.ended", lambda id: {"appointment_id": str(id)}, ("fulfilled", False)),
-        ("emr.encounter.signed", lambda id: {"appointment": f"Appointment/{id}"}, ("fulfilled", False)),
+        ("telemedicine.patient.waiting", lambda row: {"appointment_id": str(row)}, ("arrived", False)),
+        ("telemedicine.consultation.admitted", lambda row: {"appointment_id": str(row)}, ("checked-in", True)),
+        ("telemedicine.consultation.ended", lambda row: {"appointment_id": str(row)}, ("fulfilled", False)),
+        ("emr.encounter.signed", lambda row: {"appointment": f"Appointment/{row}"}, ("fulfilled", False)),
     ],
 )
 async def test_an_event_moves_its_appointment_once_and_a_second_delivery_changes_nothing(clinic, event, payload, after):
@@ -59,9 +59,9 @@ async def test_an_event_that_comes_late_does_not_undo_the_desk(clinic):
     row = await book(clinic, await clinic.patient(), at(clinic))
     async with clinic.context("reception") as ctx:
         await service.set_status(ctx, row.id, "cancelled", reason="Ill")
-    for event in BY_EVENT:
+    for handle in BY_EVENT.values():
         async with clinic.context("system") as ctx:
-            await BY_EVENT[event](ctx, {"appointment_id": str(row.id), "appointment": f"Appointment/{row.id}"})
+            await handle(ctx, {"appointment_id": str(row.id), "appointment": f"Appointment/{row.id}"})
     assert (await _status(clinic, row))[0] == "cancelled"
 
 

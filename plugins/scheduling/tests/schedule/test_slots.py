@@ -1,5 +1,6 @@
 """From weekly hours to slots: the clinic's own clock, also when it is changed, and what is taken is not offered."""
 
+import itertools
 import uuid
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -32,7 +33,7 @@ def test_the_hour_that_comes_twice_in_autumn_is_offered_once():
 def test_no_two_slots_of_one_practitioner_overlap_on_the_days_the_clock_changes():
     for day in (date(2026, 3, 29), date(2026, 10, 25)):
         slots = slots_of_day(day, [(WHO, day.weekday(), 0, 1440, 20)], BERLIN)
-        assert all(one.end <= next_.start for one, next_ in zip(slots, slots[1:], strict=False))
+        assert all(one.end <= next_.start for one, next_ in itertools.pairwise(slots))
 
 
 def test_a_days_bounds_are_23_and_25_hours_when_the_clock_changes():
