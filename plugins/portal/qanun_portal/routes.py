@@ -8,7 +8,17 @@ from litestar import Controller, Response
 
 from qanun.api import Context, get, locales, page, render_slot
 from qanun_portal.permissions import Portal
-from qanun_portal.views import coming_visits, greeting_name, one_visit, own_patient, past_visits, stays, who_opened
+from qanun_portal.views import (
+    HOME,
+    coming_visits,
+    greeting_name,
+    one_visit,
+    own_patient,
+    past_visits,
+    stays,
+    who_opened,
+    without_own_card,
+)
 
 
 class PortalController(Controller):
@@ -18,11 +28,12 @@ class PortalController(Controller):
     async def home(self, ctx: Context, clinic: str) -> Response[str]:
         """What comes next, what was, and who looked."""
         patient = await own_patient(ctx)
-        cards = await render_slot(ctx, "portal.home", patient_id=patient.id)
+        cards = await render_slot(ctx, HOME, patient_id=patient.id)
+        coming = without_own_card(ctx, await coming_visits(ctx), cards)
         opened = await who_opened(ctx, 60)
         return page(
             ctx, "portal/home.html", name=greeting_name(patient, ctx.locale.code), cards=cards,
-            coming=await coming_visits(ctx), past=(await past_visits(ctx))[:3], opened=opened[:1], now=ctx.now,
+            coming=coming, past=(await past_visits(ctx))[:3], opened=opened[:1], now=ctx.now,
             current="home",
         )  # fmt: skip
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from sqlalchemy import select
 
-from qanun.api import Context, Forbidden, Patient, Practitioner, Role, VisitMode, record_views
+from qanun.api import Context, Forbidden, Patient, Practitioner, Role, SlotContent, VisitMode, record_views
 
+HOME = "portal.home"
 MOST_VISITS = 50
 MOST_ENTRIES = 300
 
@@ -65,6 +66,20 @@ async def coming_visits(ctx: Context) -> list[Visit]:
         and (visit.end or visit.start) > ctx.now
     ]  # fmt: skip
     return sorted(coming, key=lambda visit: visit.start)
+
+
+def without_own_card(ctx: Context, coming: Sequence[Visit], cards: Sequence[str]) -> list[Visit]:
+    """The visits that no card on the home page shows: a plugin that holds visits and fills the page shows its next one."""
+    slot = (entry for entry in ctx.registry.entries(SlotContent, enabled=ctx.enabled) if entry.item.slot == HOME)
+    shown_by = {entry.plugin for entry in slot} if cards else set()
+    rest = []
+    for visit in coming:
+        holder = visit.mode.id.partition(".")[0] if visit.mode and visit.href else ""
+        if holder in shown_by:
+            shown_by.remove(holder)
+        else:
+            rest.append(visit)
+    return rest
 
 
 async def past_visits(ctx: Context) -> list[Visit]:
