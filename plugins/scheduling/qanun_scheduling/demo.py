@@ -6,7 +6,7 @@ who is due now.
 
 from __future__ import annotations
 
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from qanun.api import BookedAppointment, Context, DemoClinic, VisitMode, new_id
@@ -20,6 +20,8 @@ _REASONS = {
            "مراجعة الأدوية", "إرهاق"],
 }  # fmt: skip
 _DAY = (8 * 60, 18 * 60)
+#: Who sits in the waiting room already, and for how many minutes.
+_EARLY = (34, 19, 6)
 
 
 async def seed(ctx: Context, clinic: DemoClinic) -> None:
@@ -49,6 +51,12 @@ async def seed(ctx: Context, clinic: DemoClinic) -> None:
                     await _add(ctx, clinic.patients[0], doctor, soon, video, reasons[-1], "booked")
                     own.remove(soon)
                     promised = True
+                early = [slot for slot in own if ctx.now < slot.start < ctx.now + timedelta(minutes=75)]
+                for slot, minutes in zip(early, _EARLY, strict=False):
+                    arrived = ctx.now - timedelta(minutes=minutes)
+                    reason = rng.choice(reasons)
+                    await _add(ctx, rng.choice(people), doctor, slot, None, reason, "checked-in", arrived)
+                    own.remove(slot)
             core = [slot for slot in own if _DAY[0] <= _minutes(ctx, slot.start) < _DAY[1]] or own
             for slot in rng.sample(core, min(len(core), rng.randrange(11, 16))):
                 status = "booked"
@@ -65,12 +73,21 @@ def _minutes(ctx: Context, moment: Any) -> int:
     return int(local.hour * 60 + local.minute)
 
 
-async def _add(ctx: Context, person: Any, doctor: Any, slot: Any, mode: Any, reason: str, status: str) -> None:
+async def _add(
+    ctx: Context,
+    person: Any,
+    doctor: Any,
+    slot: Any,
+    mode: Any,
+    reason: str,
+    status: str,
+    arrived: datetime | None = None,
+) -> None:
     row = Appointment(
         id=new_id(), patient_id=person.id, practitioner_id=doctor.id, start=slot.start.astimezone(UTC), end=slot.end,
         status=status, visit_mode=mode.id if mode else "scheduling.in-person", reason=reason,
         request_key=f"demo-{new_id()}", booked_by=ctx.actor.id,
-        arrived_at=slot.start if status in {"fulfilled", "checked-in"} else None,
+        arrived_at=arrived or (slot.start if status in {"fulfilled", "checked-in"} else None),
     )  # fmt: skip
     ctx.db.add(row)
     await ctx.db.flush()

@@ -115,7 +115,8 @@ async def practitioners(ctx: Context) -> Sequence[Practitioner]:
 
 async def hours(ctx: Context) -> list[tuple[UUID, int, int, int, int]]:
     columns = (Schedule.practitioner_id, Schedule.weekday, Schedule.start, Schedule.end, Schedule.slot_minutes)
-    return [tuple(row) for row in (await ctx.db.execute(select(*columns).limit(LIMIT))).all()]
+    found = (await ctx.db.execute(select(*columns).limit(LIMIT))).all()
+    return [(row[0], row[1], row[2], row[3], row[4]) for row in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ async def offers(ctx: Context, first: date, days: int) -> dict[date, Offer]:
     taken = select(Appointment.practitioner_id, Appointment.start, Appointment.end).where(
         Appointment.start < end, Appointment.end > start, Appointment.status.in_(LIVE)
     )
-    busy = [tuple(row) for row in (await ctx.db.execute(taken.limit(5000))).all()]
+    busy = [(row[0], row[1], row[2]) for row in (await ctx.db.execute(taken.limit(5000))).all()]
     found = {}
     for day in (first + timedelta(days=n) for n in range(days)):
         slots = slots_of_day(day, weekly, zone)

@@ -146,9 +146,9 @@ def _grid(rows: Sequence[Row], offer: Offer, team: Sequence[Practitioner]) -> li
         cells = []
         for doctor in team:
             at = moment, doctor.id
-            row, slot = booked.get(at), free.get(at)
-            if row is not None and not (row.status == "noshow" and slot is not None):
-                cells.append(Cell("taken", row=row, tone=_tone(row)))
+            there, slot = booked.get(at), free.get(at)
+            if there is not None and not (there.status == "noshow" and slot is not None):
+                cells.append(Cell("taken", row=there, tone=_tone(there)))
             elif slot is not None:
                 cells.append(Cell("free", slot=slot, key=slot_key(slot)))
             else:
@@ -245,7 +245,8 @@ async def found_values(ctx: Context, query: str, day: date) -> dict[str, Any]:
 
 
 def draft_of(form: Mapping[str, str]) -> PatientDraft:
-    return PatientDraft(**{name: form.get(name, "").strip() for name in DRAFT_FIELDS})
+    fields: dict[str, Any] = {name: form.get(name, "").strip() for name in DRAFT_FIELDS}
+    return PatientDraft(**fields)
 
 
 def likeness(draft: PatientDraft, found: PatientSummary) -> list[object]:
