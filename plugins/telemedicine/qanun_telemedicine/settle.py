@@ -74,6 +74,8 @@ async def _begin(
         if wanted.want != "run" or wanted.running is None or wanted.running.id != record.id:
             return
         try:
+            # After a restart of the worker the first who comes back finds no room yet.
+            await media.client.open_room(row.room)
             await media.client.start_recording(row.room, str(record.id), RECORDER, how)
         except MediaError as error:
             if error.code == "exists":

@@ -152,6 +152,7 @@ async def new_recording(ctx: Context, row: Consultation) -> tuple[Recording, Key
     ctx.db.add(record)
     folder(ctx, record).mkdir(parents=True, exist_ok=True, mode=0o700)
     _audit(ctx, row, "telemedicine.recording.start", {"recording": str(id)})
+    _changed(ctx, row)
     return record, key
 
 
