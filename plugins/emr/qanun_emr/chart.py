@@ -39,6 +39,7 @@ _SPARK_WIDTH, _SPARK_HEIGHT = 112.0, 24.0
 class Reading:
     """One vital sign as the panel shows it: the newest value, what it means, and the way there as an SVG polyline."""
 
+    id: UUID
     vital: Vital
     value: str
     at: datetime
@@ -73,7 +74,9 @@ def _latest_statement() -> Any:
     )
     reading = aliased(Observation, newest)
     return (
-        select(reading.code, reading.value, reading.value2, reading.effective).select_from(codes).join(newest, true())
+        select(reading.id, reading.code, reading.value, reading.value2, reading.effective)
+        .select_from(codes)
+        .join(newest, true())
     )
 
 
@@ -190,6 +193,7 @@ def _reading(vital: Vital, newest_first: list[Any]) -> Reading:
     band = (y(vital.usual[1]), round(y(vital.usual[0]) - y(vital.usual[1]), 1)) if vital.usual else None
     out = vital.usual is not None and not vital.usual[0] <= float(newest.value) <= vital.usual[1]
     return Reading(
+        id=newest.id,
         vital=vital,
         value=shown_value(vital, newest.value, newest.value2),
         at=newest.effective,

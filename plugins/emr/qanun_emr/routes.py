@@ -271,7 +271,13 @@ class Encounters(Controller):
 
 @post("/emr/facts/{kind:str}/{entry_id:uuid}/void", permission=Emr.RECORD_WRITE)
 async def void(ctx: Context, kind: str, entry_id: UUID, form: Form) -> Response[str]:
-    patient_id = await service.void_entry(ctx, kind, entry_id, form.text("reason"))
+    try:
+        patient_id = await service.void_entry(ctx, kind, entry_id, form.text("reason"))
+    except Invalid as error:
+        if not ctx.web.fragment:
+            raise
+        values: dict[str, Any] = {"kind": kind, "entry_id": entry_id, "values": form, "errors": error.fields}
+        return fragment(ctx, "emr/parts/take_back.html", status=422, **values)
     if ctx.web.fragment:
         return Response("", status_code=204)
     return redirect(ctx, f"/emr/patients/{patient_id}")

@@ -39,7 +39,8 @@ for (const topic of ['emr.record', 'emr.encounter', 'core.reconnected']) {
     for (const element of document.querySelectorAll('[data-refresh-on]')) {
       const ours = topic === 'core.reconnected' || event.detail?.patient === element.dataset.patient;
       const wanted = topic === 'core.reconnected' || element.dataset.refreshOn.split(' ').includes(topic);
-      if (ours && wanted) window.htmx?.trigger(element, 'refresh');
+      const typing = element.querySelector('.q-takeback[open]')?.contains(document.activeElement); // nothing typed is lost
+      if (ours && wanted && !typing) window.htmx?.trigger(element, 'refresh');
     }
   });
 }
@@ -47,7 +48,7 @@ for (const topic of ['emr.record', 'emr.encounter', 'core.reconnected']) {
 // The page itself is told of its own changes by the answer; this makes it independent of the live line.
 document.body.addEventListener('htmx:afterRequest', (event) => {
   const path = event.detail.pathInfo?.requestPath || '';
-  if (event.detail.successful && /\/(vitals|facts\/\w+|sign|encounters)$/.test(path)) {
+  if (event.detail.xhr?.status < 300 && /\/(vitals|facts\/\w+|void|sign|encounters)$/.test(path)) {
     const summary = document.getElementById('summary');
     if (summary) window.htmx?.trigger(summary, 'refresh');
   }

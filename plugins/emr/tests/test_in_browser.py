@@ -1,0 +1,108 @@
+"""In Chromium: both texts of a conflict are offered, an entry is taken back from the chart, a phone opens the note."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Page, async_playwright, expect
+
+from qanun.web.security import COOKIES
+from qanun_emr import service
+
+CHROMIUM = "/usr/bin/chromium"
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="Debian's chromium is not installed"),
+]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def open_chart(server: str) -> AsyncIterator[Any]:
+    """`await open_chart(clinic, visit)`: that chart, signed in as a doctor. Fails on a script error or a CSP violation."""
+    faults: list[str] = []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+        async def opened(clinic: Any, visit: Any, **window: Any) -> Page:
+            context = await browser.new_context(**window)
+            token = await clinic.staff_token("doctor")
+            await context.add_cookies([{"name": COOKIES["staff"], "value": token, "url": server}])
+            page = await context.new_page()
+            page.on("pageerror", lambda error: faults.append(str(error)))
+            page.on("console", lambda line: faults.append(line.text) if "Security Policy" in line.text else None)
+            await page.goto(f"{server}/emr/patients/{visit.patient.id}")
+            return page
+
+        yield opened
+        await browser.close()
+    assert faults == []
+
+
+async def test_signing_an_outdated_text_offers_both_and_mine_can_be_kept(clinic, other_clinic, begin, open_chart):
+    visit = await begin(clinic)
+    page = await open_chart(clinic, visit)
+    await visit.save(0, plan="What the colleague wrote.")
+    await page.evaluate(
+        "document.querySelector('#note-form').autosave.touch = () => {}"
+    )  # the draft is not sent before
+    await page.fill("#note-plan", "What I typed.")
+    await page.click("#ws-note button[type=submit]")
+    conflict = page.locator("#note-conflict")
+    await expect(conflict).to_contain_text("What the colleague wrote.")
+    await expect(page.locator("#note-plan")).to_have_value("What I typed.")
+    assert (await visit.stored()).plan == "What the colleague wrote."
+    await conflict.get_by_role("button", name="Keep mine").click()
+    await expect(conflict).to_be_hidden()
+    await expect(page.locator("#ws-note [data-save-text]")).to_contain_text("Saved")
+    note = await visit.stored()
+    assert (note.plan, note.version, note.signed_at) == ("What I typed.", 2, None)
+
+
+async def test_theirs_can_be_taken_as_well(clinic, begin, open_chart):
+    visit = await begin(clinic)
+    page = await open_chart(clinic, visit)
+    await visit.save(0, plan="What the colleague wrote.")
+    await page.fill("#note-plan", "What I typed.")
+    await page.locator("#note-conflict").get_by_role("button", name="Take theirs").click()
+    await expect(page.locator("#note-plan")).to_have_value("What the colleague wrote.")
+    await expect(page.locator("#ws-note [data-save-text]")).to_contain_text("Saved")
+    assert (await visit.stored()).plan == "What the colleague wrote."
+
+
+async def test_a_wrong_entry_is_taken_back_from_the_chart_with_its_reason(clinic, begin, open_chart):
+    visit = await begin(clinic)
+    async with clinic.context() as ctx:
+        allergy = await service.record_allergy(ctx, visit.patient.id, {"substance": "Latex", "criticality": "high"})
+        await service.record_vitals(ctx, visit.patient.id, {"heart_rate": "71"})
+    page = await open_chart(clinic, visit)
+    await page.click("summary[aria-label='Take back Latex']")
+    await page.fill(f"#why-{allergy.id}", "   ")
+    await page.click(f"form:has(#why-{allergy.id}) button")
+    await expect(page.locator(f"form:has(#why-{allergy.id})")).to_contain_text("Say why this entry is wrong.")
+    await page.fill(f"#why-{allergy.id}", "wrong patient")
+    await page.click(f"form:has(#why-{allergy.id}) button")
+    await expect(page.locator("#allergies")).to_contain_text("No known allergies recorded")
+    await page.click(".q-wrong > summary")
+    await page.click("summary[aria-label='Take back Heart rate']")
+    await page.fill(".q-wrong .q-takeback[open] input", "mistyped")
+    await page.click(".q-wrong .q-takeback[open] button")
+    await expect(page.locator("#summary")).to_contain_text("No vital signs yet.")
+
+
+async def test_on_a_phone_the_note_opens_over_the_chart_and_nothing_is_wider_than_the_screen(
+    other_clinic, begin, open_chart
+):
+    visit = await begin(other_clinic)
+    async with other_clinic.context() as ctx:
+        await service.record_allergy(ctx, visit.patient.id, {"substance": "بنسلين", "criticality": "high"})
+        await service.record_vitals(ctx, visit.patient.id, {"systolic": "118", "diastolic": "76", "spo2": "98"})
+    page = await open_chart(other_clinic, visit, viewport={"width": 320, "height": 700})
+    await expect(page.locator("#note-plan")).to_be_hidden()
+    await page.click(".q-wsbar [data-sheet=ws-note]")
+    await expect(page.locator("#note-plan")).to_be_visible()
+    await page.fill("#note-plan", "سوائل وراحة")
+    await expect(page.locator("#ws-note [data-save-text]")).to_contain_text("حُفظ")
+    assert (await visit.stored()).plan == "سوائل وراحة"
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 320
