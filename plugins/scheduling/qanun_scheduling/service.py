@@ -24,7 +24,7 @@ from qanun.api import (
     patient,
 )
 from qanun_scheduling.events import AppointmentBooked, AppointmentCancelled
-from qanun_scheduling.models import IN_PERSON, Appointment
+from qanun_scheduling.models import IN_PERSON, LIVE, Appointment
 
 TAKEN = N_("This slot has just been taken. Choose another one; everything else is kept.")
 USED = N_("This form has already booked an appointment. Check what is chosen and press Book again for a second one.")
@@ -78,19 +78,23 @@ async def book(
     if faults:
         raise Invalid(faults)
     person = await patient(ctx, patient_id)
+    # In line behind whoever books with the same practitioner: two that wait for one another inside the exclusion
+    # constraint would be a deadlock. What is read from here on is what the one before has left.
+    await practitioner_of(ctx, practitioner_id, lock=True)
     known = select(Appointment).where(Appointment.request_key == request_key)
     repeated = (await ctx.db.execute(known)).scalar_one_or_none()
     if repeated is not None:
         return _the_same(repeated, person.id, practitioner_id, start)
-    # In line behind whoever books with the same practitioner: two that wait for one another's slot would be a deadlock.
-    await practitioner_of(ctx, practitioner_id, lock=True)
     start = start.astimezone(UTC)
+    end = start + timedelta(minutes=minutes)
+    if await _taken(ctx, practitioner_id, start, end):
+        raise Conflict("the slot is taken", field="slot")
     appointment = Appointment(
         id=new_id(),
         patient_id=person.id,
         practitioner_id=practitioner_id,
         start=start,
-        end=start + timedelta(minutes=minutes),
+        end=end,
         status="booked",
         visit_mode=visit_mode,
         reason=reason.strip(),
@@ -136,6 +140,17 @@ async def book(
     )
     ctx.notify("scheduling.appointment", appointment=appointment.id, practitioner=practitioner_id)
     return appointment
+
+
+async def _taken(ctx: Context, practitioner_id: UUID, start: datetime, end: datetime) -> bool:
+    """Whether something lies there already; a quick answer, while the constraint has the last word."""
+    there = select(Appointment.id).where(
+        Appointment.practitioner_id == practitioner_id,
+        Appointment.start < end,
+        Appointment.end > start,
+        Appointment.status.in_(LIVE),
+    )
+    return (await ctx.db.execute(there.limit(1))).first() is not None
 
 
 def _the_same(booked: Appointment, patient_id: UUID, practitioner_id: UUID, start: datetime) -> Appointment:
