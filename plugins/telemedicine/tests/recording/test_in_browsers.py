@@ -22,7 +22,7 @@ from qanun_telemedicine.recording.view import View
 
 from .conftest import CONTEXT, KEY, Feed, new_recorder, play_into
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.browser]
 
 CHROMIUM = "/usr/bin/chromium"
 FIREFOX = "/usr/bin/firefox-esr"

@@ -13,7 +13,7 @@ from playwright.async_api import Browser
 from .conftest import Caller, Clinic, next_port, own_address, until
 from .wire import Wire
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.browser]
 
 
 async def test_doctor_and_patient_see_and_hear_each_other(clinic: Clinic, chromium: Browser) -> None:

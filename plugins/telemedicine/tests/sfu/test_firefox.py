@@ -10,7 +10,7 @@ from playwright.async_api import Browser
 
 from .conftest import ROOT, Caller, Clinic, _load
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.browser]
 
 
 @pytest_asyncio.fixture

@@ -214,6 +214,7 @@ async def test_a_relay_that_dies_is_started_again(turn: TurnServer) -> None:
     await until(turn._answers, "it answers")
 
 
+@pytest.mark.browser
 @pytest.mark.asyncio
 @pytest.mark.parametrize("protocol", ["udp", "tcp"])
 async def test_a_call_through_the_relay_only(
