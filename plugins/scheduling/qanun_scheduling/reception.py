@@ -212,11 +212,13 @@ async def arrivals_values(ctx: Context, *, notice: object = "") -> dict[str, Any
     rows = await reading.day(ctx, ctx.local(ctx.now).date())
     names = {doctor.id: spoken_name(ctx, doctor) for doctor in await reading.practitioners(ctx)}
     expected = [row for row in rows if row.status == "booked"]
+    missed = [row for row in rows if row.status == "noshow"]
     present = [row for row in rows if row.status in {"arrived", "checked-in"}]
     soon = ctx.now + timedelta(minutes=30)
     return {
         "expected": expected,
         "present": [(row, minutes_since(row.arrived_at, ctx.now)) for row in present],
+        "missed": missed,
         "wait_tone": wait_tone,
         "names": names,
         "now": ctx.now,
@@ -228,7 +230,7 @@ async def arrivals_values(ctx: Context, *, notice: object = "") -> dict[str, Any
             "booked": sum(row.status != "noshow" for row in rows),
             "present": sum(not row.virtual for row in present),
             "soon": sum(row.start <= soon for row in expected),
-            "missed": sum(row.status == "noshow" for row in rows),
+            "missed": len(missed),
         },
     }
 

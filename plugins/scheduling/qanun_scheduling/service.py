@@ -32,6 +32,7 @@ _NEXT = {
     "booked": {"arrived", "checked-in", "fulfilled", "cancelled", "noshow"},
     "arrived": {"checked-in", "fulfilled", "cancelled", "noshow"},
     "checked-in": {"fulfilled", "cancelled"},
+    "noshow": {"checked-in"},
 }
 
 
@@ -170,12 +171,19 @@ async def appointment_of(ctx: Context, appointment_id: UUID, *, lock: bool = Fal
 
 
 async def set_status(ctx: Context, appointment_id: UUID, status: str, *, reason: str = "") -> Appointment:
-    """Move an appointment on. Repeating the same step does nothing; a step that is not possible raises Conflict."""
+    """Move an appointment on. Repeating the same step does nothing; a step that is not possible raises Conflict.
+
+    Who did not come and comes after all is checked in, unless the slot has been given to somebody else.
+    """
     appointment = await appointment_of(ctx, appointment_id, lock=True)
     if appointment.status == status:
         return appointment
     if status not in _NEXT.get(appointment.status, set()):
         raise Conflict(f"an appointment that is {appointment.status} cannot become {status}")
+    if appointment.status == "noshow" and await _taken(
+        ctx, appointment.practitioner_id, appointment.start, appointment.end
+    ):
+        raise Conflict("the slot has been given to somebody else", field="slot")
     if status == "cancelled":
         if not reason.strip():
             raise Invalid({"reason": N_("Say why the appointment is cancelled.")})

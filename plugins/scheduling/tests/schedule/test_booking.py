@@ -177,6 +177,20 @@ async def test_an_appointment_moves_only_forward(clinic):
             await service.set_status(ctx, row.id, "nonsense")
 
 
+async def test_who_did_not_come_and_comes_after_all_is_checked_in_unless_the_slot_is_gone(clinic):
+    first, second = await book(clinic, await clinic.patient(), at(clinic)), await clinic.patient(given="Omar")
+    async with clinic.context("reception") as ctx:
+        await service.set_status(ctx, first.id, "noshow")
+        await service.set_status(ctx, first.id, "checked-in")
+    other = await book(clinic, second, at(clinic, hour=11))
+    async with clinic.context("reception") as ctx:
+        await service.set_status(ctx, other.id, "noshow")
+    await book(clinic, second, at(clinic, hour=11))
+    async with clinic.context("reception") as ctx:
+        with pytest.raises(Conflict):
+            await service.set_status(ctx, other.id, "checked-in")
+
+
 async def test_calling_in_ends_the_wait_once(clinic):
     row = await book(clinic, await clinic.patient(), at(clinic))
     async with clinic.context("nurse") as ctx:
