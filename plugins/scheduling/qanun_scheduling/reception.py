@@ -32,6 +32,7 @@ from qanun_scheduling.slots import Slot
 
 DAYS = 7
 _FEW = 4
+_YEARS = 2000, 2200
 _MOMENT = "%Y%m%dT%H%MZ"
 WEEKDAYS = (N_("Mon"), N_("Tue"), N_("Wed"), N_("Thu"), N_("Fri"), N_("Sat"), N_("Sun"))
 SEXES = (("female", N_("Female")), ("male", N_("Male")), ("other", N_("Other")), ("unknown", N_("Unknown")))
@@ -70,19 +71,25 @@ class Desk:
 # --- slots as a form writes them ----------------------------------------------------------------------------------------
 
 
-def slot_key(slot: Slot) -> str:
+def slot_text(practitioner_id: UUID, start: datetime, minutes: int) -> str:
     """`<practitioner>.<20260512T1050Z>.<minutes>`: whom, when and how long in one field."""
-    minutes = int((slot.end - slot.start).total_seconds() // 60)
-    return f"{slot.practitioner_id}.{slot.start.astimezone(UTC):{_MOMENT}}.{minutes}"
+    return f"{practitioner_id}.{start.astimezone(UTC):{_MOMENT}}.{minutes}"
+
+
+def slot_key(slot: Slot) -> str:
+    return slot_text(slot.practitioner_id, slot.start, int((slot.end - slot.start).total_seconds() // 60))
 
 
 def parse_slot(text: str) -> tuple[UUID, datetime, int]:
-    """Raises Invalid naming `slot` for what `slot_key` did not write."""
+    """Raises Invalid naming `slot` for what `slot_text` did not write."""
     try:
-        whom, moment, minutes = text.split(".")
-        return UUID(whom), datetime.strptime(moment, _MOMENT).replace(tzinfo=UTC), int(minutes)
+        whom, moment, length = text.split(".")
+        found = UUID(whom), datetime.strptime(moment, _MOMENT).replace(tzinfo=UTC), int(length)
     except ValueError:
         raise Invalid({"slot": N_("Choose a slot.")}) from None
+    if slot_text(*found) != text or not _YEARS[0] <= found[1].year <= _YEARS[1] or not 5 <= found[2] <= 240:
+        raise Invalid({"slot": N_("Choose a slot.")})
+    return found
 
 
 def day_of(ctx: Context, date_text: str, slot: str) -> date:

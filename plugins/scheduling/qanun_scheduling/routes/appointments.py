@@ -116,9 +116,9 @@ async def _after(ctx: Context, form: Form, notice: object, status: int) -> Respo
     """Back to where the form was: the fragment for htmx, the page for everybody else."""
     day = parse_day(ctx, form.text("date"))
     if form.text("view") == "day" and ctx.can(Scheduling.DAY_READ):
-        whose = form.text("practitioner")
+        whose = str(optional_id("practitioner", form.text("practitioner")) or "")
         if not ctx.web.fragment and status == 200:
-            also = f"&practitioner={whose}" if optional_id("practitioner", whose) else ""
+            also = f"&practitioner={whose}" if whose else ""
             return redirect(ctx, f"/scheduling/day?date={day.isoformat()}{also}")
         values = await day_values(ctx, day, whose, notice=notice)
         if ctx.web.fragment:

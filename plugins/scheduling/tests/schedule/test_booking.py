@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from qanun.api import AuditEvent, Conflict, Invalid, NotFound
+from qanun.access import open_context
+from qanun.api import AuditEvent, Conflict, Invalid, NotFound, get_locale
 from qanun_scheduling import service
 from qanun_scheduling.models import Appointment
 
@@ -152,6 +153,20 @@ async def test_what_cannot_be_booked_names_its_field(clinic, field, values):
     with pytest.raises(Invalid) as refused:
         await book(clinic, await clinic.patient(), at(clinic), **values)
     assert set(refused.value.fields) == {field} and await _count(clinic) == 0
+
+
+async def test_a_way_of_visit_of_a_plugin_that_is_switched_off_here_is_refused(clinic):
+    person = await clinic.patient()
+    off = frozenset({"telemedicine"})
+    async with open_context(
+        clinic.assembly.runtime, clinic.tenant, clinic.actor("reception"), get_locale("en"), disabled=off
+    ) as ctx:
+        with pytest.raises(Invalid) as refused:
+            await service.book(
+                ctx, patient_id=person.id, practitioner_id=clinic.practitioner.id, start=at(clinic), minutes=20,
+                visit_mode="telemedicine.video", reason="", request_key="switched-off",
+            )  # fmt: skip
+    assert set(refused.value.fields) == {"visit_mode"}
 
 
 @pytest.mark.parametrize("days", [-1, 800])

@@ -194,7 +194,14 @@ async def test_senseless_addresses_are_refused_by_field(clinic):
     ):
         answer = await client.get(f"/scheduling/desk?{query}", headers={"accept": "application/json"})
         assert answer.status_code == 422 and set(answer.json()["fields"]) == {field}, query
-    assert (await client.get("/scheduling/desk/board?held=x")).status_code == 422
+    whom = clinic.practitioner.id
+    for slot in (
+        "x", f"{whom}.20260512T1050Z.999999999999999999999", f"{whom}.99991231T2359Z.20", f"{whom}.20260512T1050Z.%0A20",
+        f"{whom}.00010101T0000Z.20", f"{whom}.20260512T1050Z.-20", f"{uuid.uuid4()}.20260512T1050Z",
+    ):  # fmt: skip
+        for path in ("?slot", "/board?held"):
+            assert (await client.get(f"/scheduling/desk{path}={slot}")).status_code == 422, (path, slot)
+    assert (await client.get(f"/scheduling/desk?slot={uuid.uuid4()}.20260512T1050Z.20")).status_code == 404
 
 
 async def test_the_board_offers_free_slots_and_shows_who_has_the_others(clinic, other_clinic):
