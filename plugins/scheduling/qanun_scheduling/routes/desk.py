@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -90,15 +91,14 @@ class DeskController(Controller):
         draft = draft_of(form)
         typed = {name: form.get(name, "") for name in DRAFT_FIELDS}
         held = form.text("held")
-        desk = Desk(day=day_of(ctx, form.text("date"), held), slot=held, draft=typed)
         alike = await likely_duplicates(ctx, draft)
-        seen = set(form.text("seen").split())
-        if {str(found.id) for found in alike} - seen:
-            shown = [(found, likeness(draft, found)) for found in alike]
-            return await desk_page(ctx, Desk(**vars(desk) | {"duplicates": shown}), status=422)
+        known = [(found, likeness(draft, found)) for found in alike]
+        desk = Desk(day=day_of(ctx, form.text("date"), held), slot=held, draft=typed, duplicates=known)
+        if {str(found.id) for found in alike} - set(form.text("seen").split()):
+            return await desk_page(ctx, desk, status=422)
         try:
             person = await register_patient(ctx, draft)
         except Invalid as error:
-            return await desk_page(ctx, Desk(**vars(desk) | {"faults": error.fields}), status=422)
+            return await desk_page(ctx, replace(desk, faults=error.fields), status=422)
         slot = f"&slot={held}" if held else ""
         return redirect(ctx, f"/scheduling/desk?patient={person.id}&date={desk.day.isoformat()}{slot}")

@@ -86,6 +86,14 @@ async def test_who_may_be_registered_already_is_shown_with_reasons_before_a_seco
     assert second.status_code == 303 and await _patients(clinic) == before + 1
 
 
+async def test_what_was_confirmed_stays_confirmed_while_a_field_is_corrected(clinic):
+    known = await clinic.patient()
+    client = await clinic.client("reception")
+    faulty = await client.post("/scheduling/desk/patients", data={**DRAFT, "seen": str(known.id), "email": "nowhere"})
+    assert faulty.status_code == 422 and 'id="email-error"' in faulty.text
+    assert f'name="seen" value="{known.id}' in faulty.text
+
+
 async def test_having_seen_one_likeness_does_not_confirm_another(clinic):
     await clinic.patient()
     client = await clinic.client("reception")
