@@ -12,6 +12,8 @@ from qanun.web.security import COOKIES
 from qanun_emr import service
 
 CHROMIUM = "/usr/bin/chromium"
+AXE = Path(__file__).parents[3] / "core" / "assets" / "node_modules" / "axe-core" / "axe.min.js"
+FINDINGS = "axe.run().then(found => found.violations.map(one => `${one.id}: ${one.nodes[0].html}`))"
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="Debian's chromium is not installed"),
@@ -106,3 +108,22 @@ async def test_on_a_phone_the_note_opens_over_the_chart_and_nothing_is_wider_tha
     await expect(page.locator("#ws-note [data-save-text]")).to_contain_text("حُفظ")
     assert (await visit.stored()).plan == "سوائل وراحة"
     assert await page.evaluate("document.documentElement.scrollWidth") <= 320
+
+
+async def test_a_full_chart_hides_none_of_its_lines_and_axe_finds_nothing(clinic, begin, open_chart):
+    visit = await begin(clinic)
+    async with clinic.context() as ctx:
+        await service.record_allergy(ctx, visit.patient.id, {"substance": "Latex", "severity": "mild"})
+        await service.record_vitals(ctx, visit.patient.id, {"systolic": "190", "diastolic": "76", "spo2": "98"})
+        for number in range(30):
+            await service.record_condition(ctx, visit.patient.id, {"text": f"Problem {number}", "onset": "2024"})
+            await service.record_medication(ctx, visit.patient.id, {"text": f"Medicine {number}", "strength": "5 mg"})
+    page = await open_chart(clinic, visit, viewport={"width": 1280, "height": 720})
+    await page.click(".q-wrong > summary")
+    await page.click(".q-wsrail [data-toggle=ws-vitals]")
+    cut = "[...document.querySelectorAll('#summary .q-panel')].filter(one => one.scrollHeight > one.clientHeight + 1).length"
+    assert await page.evaluate(cut) == 0
+    if not AXE.exists():
+        pytest.skip("the web assets are not built")
+    await page.evaluate(AXE.read_text(encoding="utf-8"))
+    assert await page.evaluate(FINDINGS) == []

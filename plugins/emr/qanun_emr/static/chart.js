@@ -78,6 +78,7 @@ document.addEventListener('autosave:conflict', (event) => {
   title.textContent = signed ? box.dataset.signed : box.dataset.title.replace('{name}', by);
   const text = document.createElement('pre');
   text.dir = 'auto';
+  text.tabIndex = 0; // a long text scrolls, also by keyboard
   text.textContent = Object.values(stored).filter(Boolean).join('\n\n');
   box.append(title, text);
   if (!signed) {
