@@ -10,6 +10,7 @@ if (root && !root.call) {
   const call = new Call(root, line, { relay: new URLSearchParams(location.search).get("relay") === "1" });
   root.call = call;
   let auto = root.dataset.auto === "1";
+  let ending = false;
   let shown = root.dataset.state;
   let key = "";
 
@@ -31,13 +32,17 @@ if (root && !root.call) {
     root.dataset.state = state.state;
     refresh(state);
     if (state.state === "in-progress" && auto && !call.running) call.start();
-    if (state.state === "ended") location.reload();
+    // Whoever ended it is on the way to what happened; a reload would turn them back.
+    if (state.state === "ended" && !ending) location.reload();
   });
   call.addEventListener("left", () => {
     auto = false;
   });
   call.addEventListener("over", (event) => {
     if (event.detail.code === "signed-out") location.reload();
+  });
+  root.addEventListener("submit", (event) => {
+    if (event.submitter?.matches("[data-end]")) ending = true;
   });
   // Whoever admits is in the call: the camera opens while the server still works.
   root.addEventListener("submit", (event) => {
