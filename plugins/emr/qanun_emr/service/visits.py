@@ -16,7 +16,7 @@ async def hold_patient(ctx: Context, patient_id: UUID) -> Patient:
     """The patient, held until this transaction ends: of two presses of one button the second waits for the first, and
     then finds the visit that it started."""
     person = await patient(ctx, patient_id)
-    await ctx.db.execute(select(Patient.id).where(Patient.id == person.id).with_for_update())
+    await ctx.db.execute(select(Patient.id).where(Patient.id == person.id).with_for_update(key_share=True))
     return person
 
 
