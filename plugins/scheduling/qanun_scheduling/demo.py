@@ -51,7 +51,9 @@ async def seed(ctx: Context, clinic: DemoClinic) -> None:
                     await _add(ctx, clinic.patients[0], doctor, soon, video, reasons[-1], "booked")
                     own.remove(soon)
                     promised = True
-                early = [slot for slot in own if ctx.now < slot.start < ctx.now + timedelta(minutes=75)]
+                # Late in the evening the last slots stay free, for whoever tries out the booking.
+                ahead = [slot for slot in own if slot.start > ctx.now]
+                early = ahead[: max(0, len(ahead) - 3)]
                 for slot, minutes in zip(early, _EARLY, strict=False):
                     arrived = ctx.now - timedelta(minutes=minutes)
                     reason = rng.choice(reasons)
