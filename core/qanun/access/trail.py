@@ -15,7 +15,10 @@ from qanun.identity import Membership, User
 
 @dataclass(frozen=True, slots=True)
 class TrailEntry:
-    """One act on a patient's record: when, by whom (empty for the system), in which roles, and what, in words."""
+    """One act on a patient's record: when, by whom (empty for the system), in which roles, and what, in words.
+
+    `actor_id` tells apart people of one name.
+    """
 
     at: datetime
     actor_kind: str
@@ -23,6 +26,7 @@ class TrailEntry:
     roles: tuple[str, ...]
     type: str
     label: object
+    actor_id: uuid.UUID | None = None
 
 
 async def record_views(ctx: Context, patient_id: uuid.UUID, *, limit: int = 50) -> list[TrailEntry]:
@@ -48,6 +52,8 @@ async def record_views(ctx: Context, patient_id: uuid.UUID, *, limit: int = 50) 
         name, roles = known.get(row.actor_id, ("", ())) if row.actor_kind == "user" else ("", ())
         declared = ctx.registry.get(AuditEventType, row.type)
         entries.append(
-            TrailEntry(row.at, row.actor_kind, name, roles, row.type, declared.label if declared else row.type)
+            TrailEntry(
+                row.at, row.actor_kind, name, roles, row.type, declared.label if declared else row.type, row.actor_id
+            )
         )
     return entries

@@ -319,8 +319,13 @@ async def sign_out(database: Database, session_id: uuid.UUID) -> None:
         await session.commit()
 
 
+async def keep_language(ctx: Context, account_id: uuid.UUID, code: str) -> None:
+    """Remember a patient's language for the next sign-in."""
+    await ctx.db.execute(update(PatientAccount).where(PatientAccount.id == account_id).values(locale=code))
+
+
 async def set_locale(database: Database, signed_in: SignedIn, code: str) -> None:
-    """Remember the chosen language in the session and, for staff, on the user."""
+    """Remember the chosen language in the session and, for staff, on the user; for patients `keep_language` as well."""
     async with global_session(database) as session:
         await session.execute(update(SignInSession).where(SignInSession.id == signed_in.session_id).values(locale=code))
         if signed_in.user_id:

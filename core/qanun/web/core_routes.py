@@ -142,6 +142,9 @@ async def choose_language(request: Req, form: Form) -> Response[str]:
         session = await signed_in(request, kind)
         if session is not None:
             await signin.set_locale(runtime_of(request).database, session, code)
+            if session.account_id is not None and session.tenant is not None:
+                async with public_context(request, session.tenant) as ctx:
+                    await signin.keep_language(ctx, session.account_id, code)
     cookie = Cookie(key=LANGUAGE_COOKIE, value=code, path="/", max_age=31_536_000, httponly=True, samesite="lax")
     return redirect(None, _local(form.text("back"), "/"), cookies=[cookie])
 

@@ -176,3 +176,23 @@ async def test_only_the_hash_of_a_session_token_is_stored(clinic, postgres):
         everything = connection.execute("select * from core_session").fetchall()
     assert token_hash(token) in hashes
     assert token not in str(everything)
+
+
+async def test_the_chosen_language_is_there_at_the_next_sign_in(clinic, other_clinic):
+    patient = await clinic.patient(language="")
+    neighbour = await clinic.patient(language="")
+    browser = await clinic.portal(patient)
+    await clinic.portal_token(neighbour)
+    answer = await browser.post("/language", data={"language": "ar", "back": f"/portal/{clinic.tenant.slug}"})
+    assert answer.status_code == 303
+    again = await clinic.portal(patient)  # another device: no cookie of the first one
+    page = await again.get(f"/portal/{clinic.tenant.slug}/me")
+    assert page.status_code == 200 and '<html lang="ar" dir="rtl"' in page.text
+    other = await (await clinic.portal(neighbour)).get(f"/portal/{clinic.tenant.slug}/me")
+    assert '<html lang="en"' in other.text, "a choice is one person's"
+
+    doctor = await clinic.client("doctor")
+    assert (await doctor.post("/language", data={"language": "ar", "back": "/account"})).status_code == 303
+    assert 'dir="rtl"' in (await (await clinic.client("doctor")).get("/account")).text
+    assert 'dir="ltr"' in (await (await clinic.client("nurse")).get("/account")).text
+    assert (await doctor.post("/language", data={"language": "xx"})).status_code == 422

@@ -36,6 +36,7 @@ class Visit:
 class AccessEntry:
     """What one person did on one day; acts of the same kind are counted, not repeated."""
 
+    who: uuid.UUID | None
     name: str
     roles: tuple[object, ...]
     day: datetime
@@ -109,10 +110,10 @@ async def who_opened(ctx: Context, limit: int = MOST_ENTRIES) -> list[AccessEntr
             continue
         day = ctx.local(act.at)
         last = next(
-            (one for one in reversed(entries[-8:]) if one.name == act.name and one.day.date() == day.date()), None
+            (one for one in reversed(entries[-8:]) if one.who == act.actor_id and one.day.date() == day.date()), None
         )
         if last is None:
-            last = AccessEntry(act.name, tuple(labels.get(role, role) for role in act.roles), day)
+            last = AccessEntry(act.actor_id, act.name, tuple(labels.get(role, role) for role in act.roles), day)
             entries.append(last)
         last.acts.setdefault(act.label, []).append(act.at)
     return entries
@@ -156,7 +157,7 @@ def _appointment(ctx: Context, resource: Mapping[str, Any], staff: Mapping[str, 
         id,
         start,
         _moment(resource.get("end")),
-        *_practitioner(resource, staff),
+        *_practitioner(ctx, resource, staff),
         str(resource.get("status", "")),
         mode,
         href,
@@ -170,7 +171,7 @@ def _encounter(ctx: Context, resource: Mapping[str, Any], staff: Mapping[str, Pr
         return None
     id = uuid.UUID(str(resource["id"]))
     return Visit(
-        id, start, _moment(period.get("end")), *_practitioner(resource, staff), str(resource.get("status", "")),
+        id, start, _moment(period.get("end")), *_practitioner(ctx, resource, staff), str(resource.get("status", "")),
         _mode(ctx, resource), f"/portal/{ctx.tenant.slug}/encounters/{id}", _summary(resource),
     )  # fmt: skip
 
@@ -195,10 +196,12 @@ async def _staff(ctx: Context, resources: Sequence[Mapping[str, Any]]) -> dict[s
     return {str(one.id): one for one in (await ctx.db.execute(found)).scalars()}
 
 
-def _practitioner(resource: Mapping[str, Any], staff: Mapping[str, Practitioner]) -> tuple[str, str]:
-    """Name and specialty of the first."""
+def _practitioner(ctx: Context, resource: Mapping[str, Any], staff: Mapping[str, Practitioner]) -> tuple[str, str]:
+    """Name, in the script of the page where the clinic knows it, and specialty of the first."""
     for id, display in _references(resource):
         known = staff.get(id)
+        if known and known.name_alt and ctx.locale.code != ctx.tenant.locale:
+            return known.name_alt, known.specialty
         return (display or (known.name if known else ""), known.specialty if known else "")
     return "", ""
 

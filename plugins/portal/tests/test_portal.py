@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from qanun.contracts import VisitMode
-from qanun.identity.models import PluginState
+from qanun.identity.models import PluginState, User
 from qanun.identity.signin import invite
 from qanun.tenancy import global_session
 from qanun_portal.views import Visit, without_own_card
@@ -140,6 +140,21 @@ async def test_the_record_names_staff_role_and_day_counts_repetitions_and_never_
     for other in ("Omar", "Ziani", "of sina", "Layla", "Haddad"):
         assert other not in shown
     assert "Ask the clinic: +212 522 000 000" in shown
+
+
+async def test_two_members_of_staff_of_one_name_are_two(clinic, other_clinic):
+    patient = await clinic.patient()
+    async with global_session(clinic.assembly.runtime.database) as session:
+        for role in ("doctor", "nurse"):
+            (await session.get(User, clinic.users[role].id)).name = "Fatima Alaoui"
+        await session.commit()
+    for role in ("doctor", "nurse", "doctor"):
+        async with clinic.context(role) as ctx:
+            ctx.audit("emr.chart.read", patient_id=patient.id)
+    page = (await (await clinic.portal(patient)).get(f"{home(clinic)}/record")).text
+    shown = displayed(page)
+    assert page.count("Fatima Alaoui") == 2 and "Doctor" in shown and "Nurse" in shown
+    assert str(clinic.users["doctor"].id) not in page, "who is who inside stays inside"
 
 
 async def test_the_patients_own_looks_and_the_systems_acts_are_not_said_to_be_somebody(clinic):
