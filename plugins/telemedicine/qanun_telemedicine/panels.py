@@ -12,8 +12,9 @@ from qanun.api import Context, SlotContent, TimelineEntry, View
 from qanun_telemedicine import service
 from qanun_telemedicine.models import ENDED, IN_PROGRESS, WAITING, Consultation
 from qanun_telemedicine.permissions import Telemedicine
+from qanun_telemedicine.service.listing import called
 from qanun_telemedicine.service.recording import recordings_of
-from qanun_telemedicine.views import call_view, people
+from qanun_telemedicine.views import call_view, chips_view, people
 
 #: A scheduled visit is docked on the chart from this many hours before it until as many after.
 _NEAR_H = 12
@@ -30,11 +31,7 @@ async def docked_call(ctx: Context, patient_id: uuid.UUID, **_: Any) -> View | N
 
 
 async def banner_chip(ctx: Context, patient_id: uuid.UUID, **_: Any) -> View | None:
-    row = await service.open_for_patient(ctx, patient_id)
-    if row is None or row.state not in (WAITING, IN_PROGRESS):
-        return None
-    check = await service.latest_check(ctx, row.id)
-    return View("telemedicine/parts/banner.html", {"consultation": row, "check": check})
+    return View("telemedicine/parts/banner.html", await chips_view(ctx, patient_id))
 
 
 async def waiting(ctx: Context, practitioner_id: uuid.UUID | None = None, **_: Any) -> View | None:
@@ -78,7 +75,7 @@ async def next_visit(ctx: Context, patient_id: uuid.UUID, **_: Any) -> View | No
     length = round((row.ends_at - row.starts_at).total_seconds() / 60)
     today = ctx.local(row.starts_at).date() == ctx.local(ctx.now).date()
     values = {
-        "consultation": row, "practitioner": practitioner, "minutes": minutes, "length": length, "today": today,
+        "consultation": row, "practitioner": practitioner, "with_whom": called(ctx, practitioner), "minutes": minutes, "length": length, "today": today,
         "now": ctx.now,
     }  # fmt: skip
     return View("telemedicine/parts/next_visit.html", values)

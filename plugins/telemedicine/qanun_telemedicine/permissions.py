@@ -14,5 +14,7 @@ class Telemedicine(Permissions):
     CONSULTATION_HOLD = "telemedicine.consultation:hold"
     #: Watch a recording.
     RECORDING_PLAY = "telemedicine.recording:play"
+    #: Read what patients wrote: the chat and what matters most to them.
+    CONVERSATION_READ = "telemedicine.conversation:read"
     #: A patient's own visits.
     VISIT_ATTEND = "telemedicine.visit:attend"

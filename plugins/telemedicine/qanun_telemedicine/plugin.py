@@ -41,9 +41,10 @@ class TelemedicinePlugin(Plugin):
     def roles(self) -> list[Any]:
         read, hold = Telemedicine.CONSULTATION_READ, Telemedicine.CONSULTATION_HOLD
         invite, play = Telemedicine.CONSULTATION_INVITE, Telemedicine.RECORDING_PLAY
+        said = Telemedicine.CONVERSATION_READ
         return [
-            Grant(role="doctor", permissions=(read, hold, invite, play)),
-            Grant(role="nurse", permissions=(read, invite)),
+            Grant(role="doctor", permissions=(read, said, hold, invite, play)),
+            Grant(role="nurse", permissions=(read, said, invite)),
             Grant(role="reception", permissions=(read, invite)),
             Grant(role="administrator", permissions=(read,)),
             Grant(role="patient", permissions=(Telemedicine.VISIT_ATTEND,)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,9 +10,9 @@ from sqlalchemy import select
 
 from qanun.api import N_, Context, Patient, PatientIdentifier, Practitioner, patient_href
 from qanun_telemedicine import service
-from qanun_telemedicine.models import OPEN, SCHEDULED, WAITING, Consultation
+from qanun_telemedicine.models import IN_PROGRESS, OPEN, SCHEDULED, WAITING, Consultation
 from qanun_telemedicine.permissions import Telemedicine
-from qanun_telemedicine.service.listing import minutes_waiting
+from qanun_telemedicine.service.listing import called, minutes_waiting
 from qanun_telemedicine.service.presence import connected
 from qanun_telemedicine.service.recording import WORDING_VERSION
 
@@ -37,7 +38,9 @@ async def call_view(
     return {
         "consultation": row,
         "patient": patient,
+        "may_read_said": ctx.can(Telemedicine.CONVERSATION_READ),
         "practitioner": practitioner,
+        "with_whom": called(ctx, practitioner),
         "check": check,
         "identity": IDENTITY_LABELS,
         "identifiers": (await ctx.db.execute(identifiers)).scalars().all() if may_hold else [],
@@ -58,15 +61,23 @@ async def call_view(
     }
 
 
+async def chips_view(ctx: Context, patient_id: uuid.UUID) -> dict[str, Any]:
+    """What the chart's banner says of a visit that waits or runs; no consultation when none does."""
+    row = await service.open_for_patient(ctx, patient_id)
+    if row is None or row.state not in (WAITING, IN_PROGRESS):
+        return {"patient_id": patient_id, "consultation": None, "check": None}
+    return {"patient_id": patient_id, "consultation": row, "check": await service.latest_check(ctx, row.id)}
+
+
 async def whole_view(ctx: Context, row: Consultation) -> dict[str, Any]:
-    """What happened in a consultation: stays, identity, consents, recordings, chat."""
+    """What happened in a consultation: stays, identity, consents, recordings; the chat for who may read what was said."""
     call = await call_view(ctx, row, standalone=True)
     return {
         **call,
         "stays": await service.stays(ctx, row.id),
         "recordings": await service.recordings_of(ctx, row.id),
         "consents": await service.consents_of(ctx, row.id),
-        "lines": await service.said(ctx, row.id),
+        "lines": await service.said(ctx, row.id) if call["may_read_said"] else [],
         "may_play": ctx.can(Telemedicine.RECORDING_PLAY),
     }
 

@@ -153,6 +153,10 @@ class Visit:
     async def admit(self) -> None:
         """The patient waits, is confirmed and let in."""
         await self.wait()
+        await self.admit_now()
+
+    async def admit_now(self) -> None:
+        """Who waits already is confirmed and let in."""
         async with self.acting() as (ctx, row, _):
             await service.check_identity(ctx, row, service.IdentityForm(how={"name": "said", "birth-date": "said"}))
             await service.admit(ctx, row)

@@ -438,3 +438,50 @@ async def test_only_a_visit_that_runs_is_recorded_and_its_end_takes_the_question
     assert (await visit.plan()).want == "nothing"
     with pytest.raises(Conflict):
         await answer(visit, "patient", "given")
+
+
+# --- who reads what ------------------------------------------------------------------------------------------------------
+
+
+async def test_what_was_said_is_read_by_who_treats_and_by_nobody_at_the_desk(clinic, other_clinic, book):
+    visit = await book(clinic)
+    async with visit.acting("patient") as (ctx, row, _):
+        await service.write_concern(ctx, row, "The lump has grown")
+    await visit.wait()
+    waiting = {}
+    for role in ("doctor", "nurse", "reception", "administrator"):
+        client = await clinic.client(role)
+        waiting[role] = [
+            (await client.get(address)).text for address in ("/telemedicine/waiting", f"{visit.href}/lobby", visit.href)
+        ]
+    await visit.admit_now()
+    await visit.come("patient")
+    async with visit.acting("patient") as (ctx, row, person):
+        await service.say(ctx, row, person, uuid.uuid4(), "It hurts at night")
+    for role, may in (("doctor", True), ("nurse", True), ("reception", False), ("administrator", False)):
+        page = (await (await clinic.client(role)).get(visit.href)).text
+        assert visit.patient.name in page, "who was there is no secret of the visit"
+        assert ("It hurts at night" in page) == may, role
+        assert ("The lump has grown" in waiting[role][0]) == may, role
+        assert ("The lump has grown" in waiting[role][1]) == may, role
+        if not may:
+            assert not any("The lump has grown" in text for text in waiting[role]), role
+    assert "The lump" not in (await (await other_clinic.client()).get("/telemedicine/waiting")).text
+
+
+async def test_the_charts_chips_follow_the_visit(clinic, other_clinic, book):
+    visit = await book(clinic)
+    chips = f"/telemedicine/patients/{visit.patient.id}/chips"
+    doctor = await clinic.client()
+    assert "q-chip" not in (await doctor.get(chips)).text
+    await visit.wait()
+    assert "Waits for the video visit" in (await doctor.get(chips)).text
+    await visit.admit_now()
+    running = (await doctor.get(chips)).text
+    assert "Waits for" not in running and "Video visit since" in running and "Identity confirmed" in running
+    assert "live:telemedicine.consultation" in running, "the next notice asks again"
+    assert (await (await clinic.client("lab-technician")).get(chips)).status_code == 403
+    assert "q-chip" not in (await (await other_clinic.client()).get(chips)).text
+    async with visit.acting() as (ctx, row, _):
+        await service.end(ctx, row)
+    assert "q-chip" not in (await doctor.get(chips)).text

@@ -31,7 +31,7 @@ from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.settle import settle_in
 from qanun_telemedicine.sfu.client import MediaError
 from qanun_telemedicine.sockets import Line
-from qanun_telemedicine.views import call_view, whole_view
+from qanun_telemedicine.views import call_view, chips_view, whole_view
 
 log = structlog.get_logger("qanun.telemedicine")
 
@@ -55,6 +55,11 @@ class StaffController(Controller):
         """The waiting room as other pages show it, refreshed by a live notice."""
         rows = await service.waiting_list(ctx, practitioner)
         return fragment(ctx, "telemedicine/parts/waiting.html", rows=rows, now=ctx.now, practitioner_id=practitioner)
+
+    @get("/patients/{patient_id:uuid}/chips", permission=Telemedicine.CONSULTATION_READ, live=True)
+    async def chips(self, ctx: Context, patient_id: UUID) -> Response[str]:
+        """The chips of the chart's banner, refreshed by a live notice."""
+        return fragment(ctx, "telemedicine/parts/banner.html", **await chips_view(ctx, patient_id))
 
     @get("/consultations/{consultation_id:uuid}", permission=Telemedicine.CONSULTATION_READ)
     async def consultation(self, ctx: Context, consultation_id: UUID) -> Response[str]:

@@ -10,6 +10,7 @@ from litestar import Controller, Response, WebSocket
 from qanun.api import Context, NotFound, OpenContext, get, page, redirect, websocket
 from qanun_telemedicine import service
 from qanun_telemedicine.permissions import Telemedicine
+from qanun_telemedicine.service.listing import called
 from qanun_telemedicine.service.recording import WORDING_VERSION
 from qanun_telemedicine.sockets import Line
 from qanun_telemedicine.views import people
@@ -27,8 +28,8 @@ class VisitController(Controller):
         mine = [stay for person, stay in stays if person.patient_id == row.patient_id and stay.place == "call"]
         ctx.audit("telemedicine.visit.open", patient_id=row.patient_id, entity=service.reference(row))
         return page(
-            ctx, "telemedicine/visit.html", media=True, consultation=row, practitioner=practitioner, question=question,
-            sentences=sentences, wording_version=WORDING_VERSION, relay=relay == "1", lines=[],
+            ctx, "telemedicine/visit.html", media=True, consultation=row, practitioner=practitioner,
+            with_whom=called(ctx, practitioner), question=question, sentences=sentences, wording_version=WORDING_VERSION, relay=relay == "1", lines=[],
             in_call=any(stay.left_at is None for stay in mine), was_there=bool(mine),
         )  # fmt: skip
 

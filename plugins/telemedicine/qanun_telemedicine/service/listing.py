@@ -22,12 +22,13 @@ from qanun_telemedicine.service.presence import HEARD
 
 @dataclass(frozen=True, slots=True)
 class WaitingPatient:
-    """A line of the waiting list. `here`: their page is open right now."""
+    """A line of the waiting list. `here`: their page is open right now; `with_whom` in the script of the reader's page."""
 
     consultation: Consultation
     patient: Patient
     practitioner: Practitioner
     here: bool
+    with_whom: str
 
 
 async def waiting_list(ctx: Context, practitioner_id: uuid.UUID | None = None) -> list[WaitingPatient]:
@@ -92,7 +93,17 @@ async def _with_presence(
         Presence.seen_at > ctx.now - HEARD,
     )
     here = set((await ctx.db.execute(statement)).scalars())
-    return [WaitingPatient(row, patient, practitioner, row.id in here) for row, patient, practitioner in rows]
+    return [
+        WaitingPatient(row, patient, practitioner, row.id in here, called(ctx, practitioner))
+        for row, patient, practitioner in rows
+    ]
+
+
+def called(ctx: Context, practitioner: Practitioner) -> str:
+    """The name in the script of the page, where the clinic knows it."""
+    return (
+        practitioner.name_alt if practitioner.name_alt and ctx.locale.code != ctx.tenant.locale else practitioner.name
+    )
 
 
 def minutes_waiting(row: Consultation, now: datetime) -> int:
