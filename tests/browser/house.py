@@ -1,0 +1,213 @@
+"""One running appliance with its demonstration clinics, and a browser window for every person and language in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from playwright.async_api import Browser, Page
+
+from tests.journeys import people as p
+from tests.journeys.stack import Stack
+
+CHROMIUM = "/usr/bin/chromium"
+#: Chromium's own picture and tone for camera and microphone: no file of anybody else's.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--autoplay-policy=no-user-gesture-required",
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+]
+DESK, PHONE, SMALLEST = ({"width": 1440, "height": 900}, {"width": 390, "height": 844}, {"width": 320, "height": 640})
+CLINIC = "al-razi"
+LOGINS = {
+    "doctor": "dr.rahmani@al-razi.example",
+    "reception": "desk@al-razi.example",
+    "administrator": "admin@al-razi.example",
+    "patient": "patient@al-razi.example",
+}
+BORN = "1988-03-14"
+
+
+@dataclass
+class House:
+    """`await house.page(who, language)` is that person's window; `who` is empty for nobody signed in."""
+
+    stack: Stack
+    browser: Browser
+    windows: dict[tuple[str, str], Page] = field(default_factory=dict)
+    #: Addresses that were made once: the demonstration patient's chart, a chart without anything, an invitation.
+    found: dict[str, str] = field(default_factory=dict)
+
+    async def page(self, who: str, language: str = "en") -> Page:
+        if (who, language) not in self.windows:
+            page = await self.fresh(language)
+            if who:
+                await p.sign_in(page, LOGINS[who], CLINIC if who == "patient" else "")
+            else:
+                await page.goto("/sign-in")
+            await speak(page, language)
+            self.windows[who, language] = page
+        return self.windows[who, language]
+
+    async def fresh(self, language: str = "en") -> Page:
+        """A window of nobody's. `page.faults` collects what goes wrong: errors, refusals of the policy, failed requests."""
+        context = await self.browser.new_context(
+            base_url=self.stack.base, viewport=DESK, locale=language, reduced_motion="reduce", permissions=["clipboard-write"]
+        )  # fmt: skip
+        page = await context.new_page()
+        faults: list[str] = []
+        page.faults = faults  # type: ignore[attr-defined]
+        page.on("pageerror", lambda error: page.faults.append(f"script: {error}"))  # type: ignore[attr-defined]
+        page.on("console", lambda line: page.faults.append(f"console: {line.text}") if _is_fault(line) else None)  # type: ignore[attr-defined]
+        page.on(
+            "requestfailed", lambda request: page.faults.append(f"failed: {request.url}") if _failed(request) else None
+        )  # type: ignore[attr-defined]
+        page.on(
+            "response",
+            lambda answer: page.faults.append(f"{answer.status}: {answer.url}") if _refused(answer) else None,
+        )  # type: ignore[attr-defined]
+        return page
+
+    # --- what is made once ---------------------------------------------------------------------------------------------
+
+    async def chart(self) -> str:
+        """The chart of the demonstration patient, who has problems, medicines, allergies, visits and an open note."""
+        if "chart" not in self.found:
+            doctor = await self.page("doctor")
+            answer = await doctor.request.get(f"{self.stack.base}/search?q=Layla%20Haddad")
+            hits = [hit["href"] for group in (await answer.json())["groups"] for hit in group["hits"]]
+            self.found["chart"] = next(href for href in hits if "/emr/patients/" in href)
+            await post(doctor, f"{self.found['chart']}/encounters")
+        return self.found["chart"]
+
+    async def empty_chart(self) -> str:
+        await self.registered()
+        return self.found["empty"]
+
+    async def registered(self) -> None:
+        """Reception registers somebody, books a video visit and has the link in hand."""
+        if "invitation" in self.found:
+            return
+        desk = await self.page("reception")
+        await p.registers(desk, "Salma", "Zerhouni", BORN, given_alt="سلمى", family_alt="زرهوني")
+        found = re.search(r"patient=([0-9a-f-]{36})", desk.url)
+        assert found is not None
+        self.found["patient"] = f"/scheduling/desk?patient={found[1]}"
+        self.found["empty"] = f"/emr/patients/{found[1]}"
+        await p.chooses_slot(desk, "Dr Nadia Rahmani")
+        link = await p.books_video(desk, "Headache since Monday")
+        self.found["invitation"] = re.sub(r"^https?://[^/]+", "", link)
+        self.found["appointment"] = desk.url.removeprefix(self.stack.base)
+
+    async def visit(self) -> str:
+        """The demonstration patient's coming video visit."""
+        if "visit" not in self.found:
+            patient = await self.page("patient")
+            await patient.goto(f"/portal/{CLINIC}")
+            found = await patient.locator(".q-hero a[href*='/visits/']").get_attribute("href")
+            assert found
+            self.found["visit"] = found
+        return self.found["visit"]
+
+    async def consultation(self) -> str:
+        return f"/telemedicine/consultations/{(await self.visit()).rsplit('/', 1)[1]}"
+
+    async def admitted(self) -> None:
+        """The doctor has confirmed and admitted the demonstration patient, who waited."""
+        if "admitted" not in self.found:
+            waiting = await self.page("patient")
+            await waits(waiting, await self.visit())
+            doctor, consultation = await self.page("doctor"), await self.consultation()
+            both = {"how-name": "said", "how-birth-date": "shown", "outcome": "confirmed"}
+            await post(
+                doctor,
+                f"{consultation}/identity",
+                [["identifier", "name"], ["identifier", "birth-date"], *both.items()],
+            )
+            await post(doctor, f"{consultation}/admit")
+            self.found["admitted"] = consultation
+
+    async def ended(self) -> None:
+        await self.admitted()
+        if "ended" not in self.found:
+            await post(await self.page("doctor"), f"{await self.consultation()}/end")
+            self.found["ended"] = "1"
+
+
+def _is_fault(line: Any) -> bool:
+    return (
+        line.type == "error" and "Failed to load resource" not in line.text
+    )  # what failed is told by the answer itself
+
+
+def _failed(request: Any) -> bool:
+    return "ERR_ABORTED" not in (request.failure or "")  # a page that is left ends what it was loading
+
+
+def _refused(answer: Any) -> bool:
+    return answer.status >= 400 and not answer.request.is_navigation_request()
+
+
+async def speak(page: Page, language: str) -> None:
+    await post(page, "/language", {"language": language, "back": "/"})
+
+
+async def post(page: Page, path: str, values: Any = None) -> int:
+    """Send a form as the page's own person; the status of the answer, redirects not followed."""
+    pairs = list(values.items()) if isinstance(values, dict) else [list(pair) for pair in values or []]
+    return int(
+        await page.evaluate(
+            """async ([path, pairs]) => (await fetch(path, { method: 'POST', body: new URLSearchParams(pairs), redirect: 'manual' })).status""",
+            [path, pairs],
+        )
+    )
+
+
+async def waits(page: Page, visit: str) -> None:
+    """A patient goes through the device check into the waiting room, or is there already."""
+    await page.goto(visit)
+    await page.wait_for_selector("#visit:not([data-step=''])")
+    if await page.locator('[data-part="check"]').is_visible():
+        await p.passes_device_check(page)
+    await page.wait_for_selector('[data-part="waiting"]:not([hidden])')
+
+
+async def submit(page: Page, path: str, values: dict[str, str]) -> None:
+    """Send a form as the browser itself does: the answer is the page that is shown then."""
+    async with page.expect_navigation():
+        await page.evaluate(
+            """([path, values]) => {
+              const form = Object.assign(document.createElement('form'), { method: 'post', action: path });
+              for (const [name, value] of Object.entries(values)) form.append(Object.assign(document.createElement('input'), { type: 'hidden', name, value }));
+              document.body.append(form);
+              form.submit();
+            }""",
+            [path, values],
+        )
+
+
+Opens = Callable[[House, Page], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A page in one of its states: who sees it and how they come there."""
+
+    name: str
+    who: str
+    open: Opens
+    dark: bool = False
+
+
+def at(path: str) -> Opens:
+    async def go(house: House, page: Page) -> None:
+        await page.goto(path)
+
+    return go

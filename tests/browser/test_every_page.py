@@ -1,0 +1,267 @@
+"""Every page in English and Arabic, on a desk, a phone and the smallest phone: axe finds nothing, nothing is cut off, values
+stand in the order they are meant, no sentence is left in English, and little script is loaded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.browser import reading
+from tests.browser.house import CLINIC, DESK, PHONE, SMALLEST, House, Place, at, waits
+from tests.journeys import people as p
+
+pytestmark = pytest.mark.browser
+KNOWN = reading.catalogue()
+DIRECTION = {"en": "ltr", "ar": "rtl"}
+
+
+# --- how one comes there -----------------------------------------------------------------------------------------------
+
+
+async def activate(house: House, page: Page) -> None:
+    await house.registered()
+    await page.goto(house.found["invitation"])
+    await page.wait_for_selector("[name=birth_date]")
+
+
+async def desk_chosen(house: House, page: Page) -> None:
+    await house.registered()
+    await page.goto(house.found["patient"])
+
+
+async def desk_appointment(house: House, page: Page) -> None:
+    await house.registered()
+    await page.goto(house.found["appointment"])
+    await page.wait_for_selector("[id^=tm-link-]")
+
+
+async def _fill(page: Page, birth_date: str) -> None:
+    await page.goto("/scheduling/desk")
+    await page.click("details.q-sc-register > summary")
+    values = {"given": "Salma", "family": "Zerhouni", "birth_date": birth_date, "phone": "+212 612345678"}
+    for name, text in values.items():
+        await page.fill(f"#register [name={name}]", text)
+    await page.click("#register button[type=submit]")
+
+
+async def desk_error(house: House, page: Page) -> None:
+    await _fill(page, "31-12-1988")
+    await expect(page.locator("#register .invalid-feedback").first).to_be_visible()
+    await expect(page.locator("#register [name=family]")).to_have_value("Zerhouni")
+
+
+async def desk_duplicates(house: House, page: Page) -> None:
+    await house.registered()
+    await _fill(page, "1988-03-14")
+    await page.wait_for_selector(".q-dup")
+
+
+async def desk_found(house: House, page: Page) -> None:
+    await page.goto("/scheduling/desk?q=Haddad")
+    await page.wait_for_selector("#scheduling-found li")
+
+
+async def chart_empty(house: House, page: Page) -> None:
+    await page.goto(await house.empty_chart())
+
+
+async def chart_full(house: House, page: Page) -> None:
+    await page.goto(await house.chart())
+    await page.wait_for_selector("#note-form")
+    for panel in ("ws-vitals", "ws-allergy", "ws-condition", "ws-medication"):
+        await page.click(f".q-wsrail [data-toggle={panel}]")
+
+
+async def visits(house: House, page: Page) -> None:
+    await page.goto(f"{await house.chart()}/encounters")
+
+
+async def visit(house: House, page: Page) -> None:
+    await visits(house, page)
+    # The last one is signed; the first is the open one.
+    await page.goto(str(await page.locator("main a[href*='/encounters/']").last.get_attribute("href")))
+
+
+async def portal_encounter(house: House, page: Page) -> None:
+    await page.goto(f"/portal/{CLINIC}/visits")
+    await page.goto(str(await page.locator("main a[href*='/encounters/']").first.get_attribute("href")))
+
+
+async def portal_record(house: House, page: Page) -> None:
+    await house.chart()  # somebody opened it
+    await page.goto(f"/portal/{CLINIC}/record")
+    await page.wait_for_selector(".q-access")
+
+
+async def device_check(house: House, page: Page) -> None:
+    await page.goto(await house.visit())
+    for what in ("camera", "microphone", "network"):
+        await page.wait_for_selector(f'[data-check="{what}"][data-tone="ok"]')
+
+
+async def waiting_room(house: House, page: Page) -> None:
+    await waits(page, await house.visit())
+
+
+async def chart_docked(house: House, page: Page) -> None:
+    await waits(await house.page("patient"), await house.visit())
+    await page.goto(await house.chart())
+    await page.wait_for_selector("#telemedicine-lobby [name=identifier]")
+    await expect(page.locator("#telemedicine-chips .tele")).to_be_visible()
+
+
+async def day_waiting(house: House, page: Page) -> None:
+    await waits(await house.page("patient"), await house.visit())
+    await page.goto("/scheduling/day")
+    await page.wait_for_selector("#telemedicine-waiting li")
+
+
+async def consultation(house: House, page: Page) -> None:
+    await page.goto(await house.consultation())
+
+
+async def chart_in_call(house: House, page: Page) -> None:
+    await house.admitted()
+    await page.goto(await house.chart())
+    call = page.locator("#telemedicine-call")
+    await expect(call).to_have_attribute("data-state", "in-progress")
+    # Who was in the call comes back by itself; somebody new presses the button.
+    if await page.locator('[data-act="join"]').is_visible():
+        await page.click('[data-act="join"]')
+    await expect(call).to_have_attribute("data-running", "true", timeout=20_000)
+
+
+async def patient_in_call(house: House, page: Page) -> None:
+    await house.admitted()
+    await page.goto(await house.visit())
+    await page.wait_for_selector("#visit:not([data-step=''])")
+    await page.wait_for_selector('[data-part="check"]:not([hidden]), [data-part="call"]:not([hidden])')
+    if await page.locator('[data-part="check"]').is_visible():
+        await page.click('[data-do="enter"]:not([disabled])')
+    await expect(page.locator("#telemedicine-call")).to_have_attribute("data-running", "true", timeout=20_000)
+
+
+async def patient_after(house: House, page: Page) -> None:
+    await house.ended()
+    await page.goto(await house.visit())
+    await page.wait_for_selector('[data-part="after"]:not([hidden])')
+
+
+async def consultation_after(house: House, page: Page) -> None:
+    await house.ended()
+    await page.goto(await house.consultation())
+
+
+#: In the order of a day: what comes later needs what came before, and makes it when it is run alone.
+PLACES = [
+    Place("sign-in", "", at("/sign-in"), dark=True),
+    Place("portal-start", "", at("/portal")),
+    Place("portal-sign-in", "", at(f"/portal/{CLINIC}/sign-in")),
+    Place("portal-activate", "", activate),
+    Place("clinics", "doctor", at("/clinics")),
+    Place("account", "doctor", at("/account")),
+    Place("gallery", "administrator", at("/gallery"), dark=True),
+    Place("portal-home", "patient", at(f"/portal/{CLINIC}"), dark=True),
+    Place("portal-visits", "patient", at(f"/portal/{CLINIC}/visits")),
+    Place("portal-record", "patient", portal_record),
+    Place("portal-me", "patient", at(f"/portal/{CLINIC}/me")),
+    Place("portal-encounter", "patient", portal_encounter),
+    Place("desk", "reception", at("/scheduling/desk"), dark=True),
+    Place("desk-found", "reception", desk_found),
+    Place("desk-patient-chosen", "reception", desk_chosen),
+    Place("desk-appointment", "reception", desk_appointment),
+    Place("desk-register-error", "reception", desk_error),
+    Place("desk-duplicates", "reception", desk_duplicates),
+    Place("patients", "doctor", at("/emr/patients")),
+    Place("chart-empty", "doctor", chart_empty),
+    Place("chart-full", "doctor", chart_full),
+    Place("visits", "doctor", visits),
+    Place("visit", "doctor", visit),
+    Place("day", "doctor", at("/scheduling/day")),
+    Place("calls", "doctor", at("/telemedicine/consultations")),
+    Place("calls-of-reception", "reception", at("/telemedicine/consultations")),
+    Place("device-check", "patient", device_check),
+    Place("waiting-room", "patient", waiting_room),
+    Place("day-somebody-waits", "doctor", day_waiting),
+    Place("chart-docked", "doctor", chart_docked, dark=True),
+    Place("consultation", "doctor", consultation),
+    Place("chart-in-call", "doctor", chart_in_call),
+    Place("patient-in-call", "patient", patient_in_call),
+    Place("patient-after", "patient", patient_after),
+    Place("consultation-after", "doctor", consultation_after),
+]
+
+
+# --- the test ----------------------------------------------------------------------------------------------------------
+
+
+async def look(page: Page, language: str, *, dark: bool) -> tuple[list[str], Any]:
+    """All that is wrong with the page that is open, and its words."""
+    faults: list[str] = []
+
+    def note(what: str, found: list[str]) -> None:
+        faults.extend(f"{language} {what}: {one}" for one in found)
+
+    where = await page.evaluate("[document.documentElement.lang, document.documentElement.dir]")
+    if where != [language, DIRECTION[language]]:
+        faults.append(f"{language}: the page says {where}")
+    note("desk axe", await reading.axe(page))
+    if dark:
+        await page.emulate_media(color_scheme="dark")
+        await page.wait_for_function("() => document.documentElement.dataset.bsTheme === 'dark'")
+        note("dark axe", await reading.axe(page))
+        await page.emulate_media(color_scheme="light")
+        await page.wait_for_function("() => document.documentElement.dataset.bsTheme === 'light'")
+    words = await reading.words(page)
+    if language == "ar":
+        note("desk values", await reading.out_of_order(page))
+    await page.set_viewport_size(PHONE)
+    note("phone axe", await reading.axe(page))
+    note("phone width", await reading.too_wide(page))
+    if language == "ar":
+        note("phone values", await reading.out_of_order(page))
+    await page.set_viewport_size(SMALLEST)
+    note("smallest width", await reading.too_wide(page))
+    scripts = await reading.script_bytes(page)
+    assert scripts, "a page without scripts is not one of ours"
+    if sum(scripts.values()) > reading.FIRST_LOAD_LIMIT:
+        faults.append(f"{sum(scripts.values())} bytes of script: {scripts}")
+    await page.set_viewport_size(DESK)
+    note("log", await reading.faults_of(page))
+    return faults, words
+
+
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: place.name)
+async def test_a_page_holds_in_both_languages_and_every_size(house: House, place: Place) -> None:
+    faults, words = [], {}
+    for language in ("en", "ar"):
+        page = await house.page(place.who, language)
+        await page.set_viewport_size(DESK)
+        await place.open(house, page)
+        found, words[language] = await look(page, language, dark=place.dark)
+        faults += found
+    left = reading.untranslated(words["ar"], words["en"], KNOWN)
+    faults += [f"not in Arabic: {text}" for text in left]
+    assert not faults, "\n".join(["", *faults])
+
+
+async def test_a_broken_page_does_not_pass(house: House) -> None:
+    """The reading itself is proven: each of its findings is found when it is there."""
+    page = await house.page("", "ar")
+    await page.goto("/sign-in")
+    await page.evaluate(
+        """() => document.querySelector('main').insertAdjacentHTML('beforeend',
+          '<p id="a">من 3.5-5.0</p><p>النتيجة -1.5</p><p>Records, appointments and no translation</p><img src="/x"><div id="w">.</div>')"""
+    )
+    assert any("displayed in another order: 3.5-5.0" in one for one in await reading.out_of_order(page))
+    assert any("bare" in one and "-1.5" in one for one in await reading.out_of_order(page))
+    assert any(one.startswith("image-alt") for one in await reading.axe(page))
+    sentence = "Records, appointments and no translation"
+    assert sentence in reading.untranslated(await reading.words(page), [(sentence, False)], set())
+    await page.evaluate("document.getElementById('w').style.cssText = 'inline-size: 3000px; block-size: 5px'")
+    assert await reading.too_wide(page)
+    await page.goto("/sign-in")
+    await reading.faults_of(page)
