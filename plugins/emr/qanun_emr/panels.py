@@ -34,12 +34,17 @@ async def timeline(ctx: Context, patient_id: UUID, limit: int) -> Sequence[Timel
     return [visit_entry(ctx, patient_id, row) for row in await chart.encounters(ctx, patient_id, limit)]
 
 
+def _apart(text: str) -> str:
+    """Typed text beside other text: in a direction of its own (U+2068), so that its full stop stays at its end."""
+    return f"\u2068{text}\u2069"
+
+
 def visit_entry(ctx: Context, patient_id: UUID, row: object) -> TimelineEntry:
     _ = ctx.locale.gettext
     virtual = row.class_code == "VR"  # type: ignore[attr-defined]
     title = _("Video visit", domain="qanun_emr") if virtual else _("Visit", domain="qanun_emr")
     if row.reason:  # type: ignore[attr-defined]
-        title += f" · {row.reason}"  # type: ignore[attr-defined]
+        title += f" · {_apart(row.reason)}"  # type: ignore[attr-defined]
     if row.signed_at is None:  # type: ignore[attr-defined]
         title += " — " + (
             _("in progress", domain="qanun_emr") if row.status == "in-progress"  # type: ignore[attr-defined]
@@ -52,7 +57,7 @@ def visit_entry(ctx: Context, patient_id: UUID, row: object) -> TimelineEntry:
     return TimelineEntry(
         at=row.start,  # type: ignore[attr-defined]
         title=title,
-        text=" · ".join(part for part in (name, *first) if part),
+        text=" · ".join(_apart(part) for part in (name, *first) if part),
         kind="now" if row.signed_at is None else "visit",  # type: ignore[attr-defined]
         href=f"/emr/patients/{patient_id}/encounters/{row.id}",  # type: ignore[attr-defined]
     )

@@ -45,12 +45,14 @@ async def seed(ctx: Context, clinic: DemoClinic) -> None:
         slots = slots_of_day(today + timedelta(days=offset), weekly, zone)
         for doctor in clinic.practitioners:
             own = [slot for slot in slots if slot.practitioner_id == doctor.id]
-            if offset == 0:
+            if not promised and offset >= 0:
+                # Late in the evening the next slot is tomorrow's first.
                 soon = next((slot for slot in own if slot.start > ctx.now), None)
-                if not promised and soon is not None:
+                if soon is not None:
                     await _add(ctx, clinic.patients[0], doctor, soon, video, reasons[-1], "booked")
                     own.remove(soon)
                     promised = True
+            if offset == 0:
                 # Late in the evening the last slots stay free, for whoever tries out the booking.
                 ahead = [slot for slot in own if slot.start > ctx.now]
                 early = ahead[: max(0, len(ahead) - 3)]
