@@ -52,6 +52,16 @@ def address_of(raw: bytes) -> tuple[str, int]:
     return socket.inet_ntoa(raw[4:8]), raw[2] << 8 | raw[3]
 
 
+def open_socket(address: tuple[str, int]) -> socket.socket:
+    """The worker's UDP socket: never blocks, and holds what arrives while a thread is elsewhere."""
+    opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    opened.setblocking(False)
+    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        opened.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+    opened.bind(address)
+    return opened
+
+
 class _Slots:
     def __init__(self, count: int) -> None:
         self.memory = _ffi.new("char[]", count * SLOT)
@@ -80,11 +90,7 @@ class Datagrams:
     """The socket. `receive` fills the receive slots; `slot`/`queue`/`flush` send."""
 
     def __init__(self, address: tuple[str, int]) -> None:
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.setblocking(False)
-        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            self.socket.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
-        self.socket.bind(address)
+        self.socket = open_socket(address)
         self.address: tuple[str, int] = self.socket.getsockname()
         self._libc = _ffi.dlopen(None)
         self._fd = self.socket.fileno()

@@ -1,7 +1,7 @@
 """The data plane's interface: what the control plane asks of an engine, and what it hears from it.
 
 An engine owns the UDP socket. It decrypts, rewrites, encrypts and sends; it decides nothing. The Python engine is the
-executable specification; another one can stand in its place as long as it keeps to this page.
+executable specification; the C engine stands in its place wherever it could be built and keeps to this page.
 """
 
 from collections.abc import Mapping, Sequence
@@ -127,6 +127,8 @@ class EngineListener(Protocol):
 class Engine(Protocol):
     """The data plane of one worker."""
 
+    #: "python" or "c".
+    kind: str
     address: Address
 
     def start(self, listener: EngineListener) -> None: ...

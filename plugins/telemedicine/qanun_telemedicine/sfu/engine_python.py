@@ -43,6 +43,8 @@ _MOST_ARRIVALS = 5000
 class PythonEngine:
     """See `engine.Engine`."""
 
+    kind = "python"
+
     def __init__(self, listen: Address) -> None:
         self._datagrams = Datagrams(listen)
         self.address = self._datagrams.address

@@ -148,6 +148,8 @@ class Worker(msgspec.Struct):
     rooms: int
     participants: int
     draining: bool
+    #: Which data plane it runs: "c" or "python".
+    engine: str = ""
 
 
 class Failure(msgspec.Struct):

@@ -105,7 +105,8 @@ def _extensions(data: bytes, at: int, end: int, profile: int) -> dict[int, bytes
                 continue
             number = head >> 4
             stop = at + 2 + (head & 15)
-            if number == 15 or stop > end:
+            # An id of 0 with a length ends the reading (RFC 8285, 4.2), as 15 does.
+            if number in (0, 15) or stop > end:
                 break
             found[number] = data[at + 1 : stop]
             at = stop

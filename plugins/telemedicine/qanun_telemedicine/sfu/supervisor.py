@@ -34,10 +34,13 @@ class WorkerSpec:
     listen: str
     advertise: Sequence[str]
     allow_taps: Sequence[str] = ()
+    #: "auto", "c" or "python".
+    engine: str = "auto"
 
     def command(self) -> list[str]:
         command = [sys.executable, "-m", "qanun_telemedicine.sfu.worker", "--socket", str(self.socket)]
         command += ["--listen", self.listen, "--advertise", ",".join(self.advertise)]
+        command += ["--engine", self.engine]
         for package in self.allow_taps:
             command += ["--allow-tap", package]
         return command

@@ -25,7 +25,7 @@ import uvloop
 from qanun_telemedicine.sfu import protocol as p
 from qanun_telemedicine.sfu.control import Control
 from qanun_telemedicine.sfu.engine import Address, Engine
-from qanun_telemedicine.sfu.engine_python import PythonEngine
+from qanun_telemedicine.sfu.engines import CHOICES, open_engine
 from qanun_telemedicine.sfu.recordings import Recordings
 from qanun_telemedicine.sfu.room import Participant, Refused, Rooms
 from qanun_telemedicine.sfu.sdp import SdpError
@@ -244,6 +244,7 @@ class MediaWorker:
             len(self.rooms),
             sum(len(room.participants) for room in self.rooms),
             self.draining,
+            self.engine.kind,
         )
 
     @staticmethod
@@ -291,7 +292,7 @@ def _address(text: str, port: int) -> Address:
 
 
 async def _main(options: argparse.Namespace) -> None:
-    engine = PythonEngine(options.listen)
+    engine = open_engine(options.engine, options.listen)
     hosts = [_address(one, engine.address[1]) for one in options.advertise.split(",") if one]
     worker = MediaWorker(engine, hosts, [*_ALLOWED_TAPS, *options.allow_tap])
     loop = asyncio.get_running_loop()
@@ -309,6 +310,9 @@ def main() -> None:
         "--advertise",
         required=True,
         help="addresses that clients are told, separated by commas; with a port if it differs",
+    )
+    parser.add_argument(
+        "--engine", choices=CHOICES, default="auto", help="the data plane; auto: C where it is there, else Python"
     )
     parser.add_argument("--allow-tap", action="append", default=[], help="another package that taps may come from")
     options = parser.parse_args()

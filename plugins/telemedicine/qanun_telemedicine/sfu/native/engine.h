@@ -94,7 +94,7 @@ typedef struct {
 } qe_layer;
 
 /* A record of the event buffers; `length` bytes follow, padded to a multiple of eight. */
-enum { QE_DATAGRAM = 1, QE_RTCP = 2, QE_FIRST_PACKET = 3, QE_KEY_FRAME = 4, QE_MOVED = 5, QE_TAPPED = 6 };
+enum { QE_DATAGRAM = 1, QE_RTCP = 2, QE_FIRST_PACKET = 3, QE_MOVED = 4, QE_TAPPED = 5 };
 typedef struct {
     uint32_t kind;
     uint32_t length;
@@ -140,6 +140,7 @@ void qe_sender_remove(qe_engine *, qe_sender *);
 void qe_route(qe_engine *, qe_sender *, qe_track *, int paused, int64_t now_ns);
 /* 1 when a key frame of that layer is needed now. */
 int qe_select(qe_engine *, qe_sender *, int32_t rid);
+/* How many are on their way to the thread. */
 int qe_retransmit(qe_engine *, qe_sender *, const uint16_t *sequences, uint32_t count, int64_t now_ns);
 
 /* The last bit of the answer says whether the taps get this report too. */
