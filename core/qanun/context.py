@@ -98,7 +98,7 @@ class Context:
     """One actor in one clinic in one transaction. Not shared between tasks, not kept after its transaction."""
 
     __slots__ = (
-        "actor", "address", "audits", "blobs", "db", "enabled", "events", "jobs", "keys", "locale", "notices", "now",
+        "actor", "address", "audits", "blobs", "db", "enabled", "events", "jobs", "keys", "locale", "memory", "notices", "now",
         "records", "registry", "runtime", "tenant", "web",
     )  # fmt: skip
 
@@ -127,6 +127,8 @@ class Context:
         self.now = now or datetime.now(UTC)
         self.records: RecordsLike = runtime.records_for(self)
         self.web: Any = None  # set by `qanun.web` for requests: path, whether htmx asks for a fragment
+        #: What this one page has read already and several of its parts ask for; gone with the transaction.
+        self.memory: dict[Any, Any] = {}
         self.audits: list[AuditEntry] = []
         self.events: list[Any] = []
         self.jobs: list[JobRequest] = []

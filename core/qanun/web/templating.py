@@ -26,6 +26,7 @@ from markupsafe import Markup, escape
 
 import qanun
 from qanun.i18n import Locale, dates, format_number, get_locale, isolate, resolve, v
+from qanun.web.folding import Constants, FoldingEnvironment, as_written
 
 _locale: ContextVar[Locale] = ContextVar("qanun_template_locale")
 _zone: ContextVar[ZoneInfo] = ContextVar("qanun_template_zone")
@@ -143,12 +144,55 @@ def say(value: Any) -> str:
     return resolve(value, _locale.get())
 
 
+def _constants(locale: Locale) -> Constants:
+    def of(template: str) -> dict[str, Callable[..., Any]]:
+        slug = template.split("/", 1)[0]
+        domain = "qanun" if slug == "core" else f"qanun_{slug}"
+
+        def translated(text: str) -> Markup:
+            return as_written(locale.gettext(text, domain=domain))
+
+        def in_context(hint: str, text: str) -> Markup:
+            return as_written(locale.pgettext(hint, text, domain=domain))
+
+        return {"_": translated, "gettext": translated, "pgettext": in_context, "icon": icon, "static": static}
+
+    return of
+
+
+_HOLE = "\ue000{}\ue001"  # private-use letters: they occur in no text and need no escaping
+
+
+_stencils: dict[tuple[Locale, str], dict[tuple[str, ...], str]] = {}
+
+
+def stencil(template: str, constants: Mapping[str, Any] | None = None, **holes: object) -> Markup:
+    """A part that differs between pages only in a few ids: rendered once a language, then the ids are put in.
+
+    The template may write a hole and join it to other text, not decide by it; it sees nothing of the page around it, only
+    its holes and `constants`, which must be the same at every call. For forms that stand on every chart, closed.
+    """
+    locale = _locale.get()
+    known = _stencils.setdefault((locale, template), {})
+    names = tuple(sorted(holes))
+    if names not in known:
+        marks = {name: _HOLE.format(name) for name in names}
+        found = environment(locale).get_template(template)
+        known[names] = found.render(locale=locale, values={}, errors={}, **marks, **(constants or {}))
+    html = known[names]
+    for name, value in holes.items():
+        html = html.replace(_HOLE.format(name), str(escape(value)))
+    return Markup(html)  # noqa: S704 - the template escaped its own, the holes are escaped here
+
+
 @cache
-def environment() -> jinja2.Environment:
-    env = jinja2.Environment(
+def environment(locale: Locale | None = None) -> jinja2.Environment:
+    """The templates, compiled for one language (None: for no language in particular, as checks of their text want)."""
+    env = FoldingEnvironment(
         loader=_Loader(), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         extensions=["jinja2.ext.i18n", "jinja2.ext.do"], auto_reload=os.environ.get("QANUN_DEVELOPMENT") == "1", cache_size=600,
     )  # fmt: skip
+    env.constants = _constants(locale) if locale is not None else None
     env.policies["ext.i18n.trimmed"] = True
     env.install_gettext_callables(  # type: ignore[attr-defined]
         _gettext, _ngettext, newstyle=True, pgettext=_pgettext, npgettext=_npgettext
@@ -157,6 +201,7 @@ def environment() -> jinja2.Environment:
         v=v, isolate=isolate, icon=icon, avatar=avatar, initials=initials, static=static, say=say, clock=clock,
         iso_date=iso_date, long_date=_moment(dates.long_date), medium_date=_moment(dates.medium_date),
         short_date=_moment(dates.short_date), age=age, relative=relative, number=format_number,
+        stencil=stencil,
     )  # fmt: skip
     return env
 
@@ -167,7 +212,7 @@ def render(template: str, locale: Locale | None, /, **values: Any) -> str:
     tenant = values.get("tenant")
     tokens = _locale.set(chosen), _zone.set(tenant.zone if tenant else _UTC)
     try:
-        return environment().get_template(template).render(locale=chosen, **values)
+        return environment(chosen).get_template(template).render(locale=chosen, **values)
     finally:
         _locale.reset(tokens[0])
         _zone.reset(tokens[1])

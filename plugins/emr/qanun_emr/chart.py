@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Text, bindparam, case, column, func, literal, select, true, values
+from sqlalchemy import ARRAY, Text, bindparam, case, func, literal, select, true
 from sqlalchemy.orm import aliased
 
 from qanun.api import Context, Patient, Practitioner, format_number
@@ -60,7 +60,12 @@ class Facts:
 
 
 def _latest_statement() -> Any:
-    codes = values(column("code", Text), name="codes").data([(vital.code,) for vital in VITALS])
+    # Not `values()`: SQLAlchemy keeps no compiled form of a statement that holds one, and this is the chart's largest.
+    codes = (
+        func.unnest(literal([vital.code for vital in VITALS], ARRAY(Text)))
+        .table_valued("code", name="codes")
+        .render_derived()
+    )
     newest = (
         select(Observation)
         .where(

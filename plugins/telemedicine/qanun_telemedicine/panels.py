@@ -14,14 +14,14 @@ from qanun_telemedicine.models import ENDED, IN_PROGRESS, WAITING, Consultation
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.service.listing import called
 from qanun_telemedicine.service.recording import recordings_of
-from qanun_telemedicine.views import call_view, chips_view, people
+from qanun_telemedicine.views import call_view, chips_view, open_on_page, people
 
 #: A scheduled visit is docked on the chart from this many hours before it until as many after.
 _NEAR_H = 12
 
 
 async def docked_call(ctx: Context, patient_id: uuid.UUID, **_: Any) -> View | None:
-    row = await service.open_for_patient(ctx, patient_id)
+    row = await open_on_page(ctx, patient_id)
     if row is None:
         return None
     near = abs((row.starts_at - ctx.now).total_seconds()) < _NEAR_H * 3600

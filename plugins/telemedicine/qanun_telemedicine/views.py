@@ -61,9 +61,18 @@ async def call_view(
     }
 
 
+async def open_on_page(ctx: Context, patient_id: uuid.UUID) -> Consultation | None:
+    """`open_for_patient`, asked once for all parts of one page."""
+    key = ("telemedicine.open", patient_id)
+    if key not in ctx.memory:
+        ctx.memory[key] = await service.open_for_patient(ctx, patient_id)
+    found: Consultation | None = ctx.memory[key]
+    return found
+
+
 async def chips_view(ctx: Context, patient_id: uuid.UUID) -> dict[str, Any]:
     """What the chart's banner says of a visit that waits or runs; no consultation when none does."""
-    row = await service.open_for_patient(ctx, patient_id)
+    row = await open_on_page(ctx, patient_id)
     if row is None or row.state not in (WAITING, IN_PROGRESS):
         return {"patient_id": patient_id, "consultation": None, "check": None}
     return {"patient_id": patient_id, "consultation": row, "check": await service.latest_check(ctx, row.id)}
