@@ -150,7 +150,7 @@ async def words(page: Page) -> list[tuple[str, bool]]:
 
 async def script_bytes(page: Page) -> dict[str, int]:
     """What the page loaded of scripts, as it came over the wire."""
-    return {path: size for path, size in await page.evaluate(_SCRIPTS)}
+    return dict(await page.evaluate(_SCRIPTS))
 
 
 def catalogue() -> set[str]:

@@ -11,7 +11,6 @@ from playwright.async_api import Page, expect
 
 from tests.browser import reading
 from tests.browser.house import CLINIC, DESK, PHONE, SMALLEST, House, Place, at, waits
-from tests.journeys import people as p
 
 pytestmark = pytest.mark.browser
 KNOWN = reading.catalogue()
