@@ -155,6 +155,8 @@ if (palette) {
     if (event.key === 'ArrowDown') { event.preventDefault(); select(list, at + 1); }
     if (event.key === 'ArrowUp') { event.preventDefault(); select(list, at - 1); }
     if (event.key === 'Enter' && at >= 0) { event.preventDefault(); lines[at].click(); }
+    // A search field would first empty itself; one press closes.
+    if (event.key === 'Escape') { event.preventDefault(); palette.close(); }
   });
 }
 
