@@ -123,7 +123,7 @@ def records(made: Clinic, count: int) -> None:
 
 async def _measure(options: argparse.Namespace, made: Clinic, running: Server, patients: list[str]) -> list[Bar]:
     await asyncio.sleep(2)
-    idle = running.total() / 1e6
+    idle, together = running.largest() / 1e6, running.total() / 1e6
     headers = {"Cookie": made.cookie}
     chosen = random.Random(1).sample(patients, min(len(patients), 4000))
     paths = [options.path.format(patient=patient) for patient in chosen]
@@ -147,7 +147,7 @@ async def _measure(options: argparse.Namespace, made: Clinic, running: Server, p
             f"p99 {answers.percentile(0.99):7.1f} ms  {answers.rate:7.1f}/s  {dict(answers.status)}"
         )
     print(
-        f"web: {used / len(steady.seconds) * 1000:.1f} ms CPU a page, idle {idle:.0f} MB, "
+        f"web: {used / len(steady.seconds) * 1000:.1f} ms CPU a page, idle {idle:.0f} MB a process ({together:.0f} MB all), "
         f"after the load {running.total() / 1e6:.0f} MB (largest process {running.largest() / 1e6:.0f} MB)"
     )
     wrong = sum(count for answers in (steady, busy) for code, count in answers.status.items() if code != 200)

@@ -1,6 +1,6 @@
 """The data plane alone, without ICE, DTLS and control plane: for finding where a packet's microseconds go.
 
-    python -m tests.load engine [--profile gcm] [--python-profile FILE]
+    python -m tests.load engine [--engine c|python|both] [--profile gcm] [--python-profile FILE]
 
 The figures that count come from `sfu`, which measures the whole worker.
 """
@@ -31,6 +31,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--packets", type=int, default=12_000)
     parser.add_argument("--rate", type=int, default=2_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--engine", choices=("c", "python", "both"), default="both", help="they take turns")
     parser.add_argument("--profile", choices=("gcm", "cm"), default="gcm")
     parser.add_argument("--python-profile", help="write cProfile's statistics to this file (slows everything down)")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
@@ -40,8 +41,13 @@ def main(arguments: list[str]) -> int:
 
         uvloop.run(_serve(json.loads(options.serve)))
         return 0
-    figures = [_round(options) for _ in range(options.rounds)]
-    print(f"{options.profile}: {statistics.median(figures):.2f} µs/packet, the median of {options.rounds}")
+    engines = ["python", "c"] if options.engine == "both" else [options.engine]
+    figures: dict[str, list[float]] = {engine: [] for engine in engines}
+    for turn in range(options.rounds):
+        for engine in engines if turn % 2 == 0 else engines[::-1]:
+            figures[engine].append(_round(options, engine))
+    for engine, those in figures.items():
+        print(f"{engine}, {options.profile}: {statistics.median(those):.2f} µs/packet, the median of {options.rounds}")
     return 0
 
 
@@ -56,7 +62,7 @@ def _session(profile: str, key: str, *, outbound: bool) -> Any:
     return Session(policy=policy)
 
 
-def _round(options: argparse.Namespace) -> float:
+def _round(options: argparse.Namespace, engine: str) -> float:
     from tests.load import traffic
 
     address = machine.address()
@@ -71,6 +77,7 @@ def _round(options: argparse.Namespace) -> float:
     setting = {
         "address": address,
         "profile": options.profile,
+        "engine": engine,
         "peers": [[one.getsockname()[1], key] for one, key in zip(sockets, keys, strict=True)],
         "statistics": options.python_profile,
     }
@@ -101,7 +108,7 @@ def _round(options: argparse.Namespace) -> float:
     if delivered != options.packets * options.subscribers:
         print(f"only {delivered} of {options.packets * options.subscribers} packets came")
     share = used.system / max(0.01, used.user + used.system)
-    print(f"{used.exact / max(1, delivered) * 1e6:.2f} µs/packet, {share:.0%} of it in the kernel")
+    print(f"{engine}: {used.exact / max(1, delivered) * 1e6:.2f} µs/packet, {share:.0%} of it in the kernel")
     return used.exact / max(1, delivered) * 1e6
 
 
@@ -128,7 +135,7 @@ class _Nobody:
     """Listens to the engine and does nothing."""
 
     def datagram(self, data: bytes, address: Any) -> None: ...
-    def rtcp(self, transport: str, data: bytes, arrival_ns: int) -> None: ...
+    def rtcp_received(self, transport: str, data: bytes, arrival_ns: int) -> None: ...
     def first_packet(self, track: str) -> None: ...
     def key_frame_needed(self, track: str, rid: str) -> None: ...
     def moved(self, transport: str, address: Any) -> None: ...
@@ -136,14 +143,14 @@ class _Nobody:
 
 async def _serve(setting: dict[str, Any]) -> None:
     from qanun_telemedicine.sfu.engine import SenderSpec, SrtpKeys, TrackSpec
-    from qanun_telemedicine.sfu.engine_python import PythonEngine
+    from qanun_telemedicine.sfu.engines import open_engine
 
-    engine = PythonEngine((setting["address"], 0))
+    engine = open_engine(setting["engine"], (setting["address"], 0))
     engine.start(_Nobody())
     for number, (port, key) in enumerate(setting["peers"]):
         name = f"t{number}"
-        inward, outward = (_session(setting["profile"], key, outbound=flag) for flag in (False, True))
-        engine.add_transport(name, SrtpKeys(inward, outward, inward, outward))
+        made = [_session(setting["profile"], key, outbound=flag) for flag in (False, True, False, True)]
+        engine.add_transport(name, SrtpKeys(*made))
         engine.send_to(name, (setting["address"], port))
         if number == 0:
             engine.publish(

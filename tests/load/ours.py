@@ -13,14 +13,15 @@ from tests.load.janus import only_vp8, peer
 from tests.load.traffic import Peer, connected
 
 _ROOM = "load"
+NAMES = {"c": "Qanun, C", "python": "Qanun, Python"}
 
 
 class Worker:
-    """One media worker with one room."""
+    """One media worker with one room, on the engine of this name."""
 
-    name = "Qanun"
-
-    def __init__(self, folder: Path, processor: int) -> None:
+    def __init__(self, folder: Path, processor: int, engine: str) -> None:
+        self.name = NAMES[engine]
+        self._engine = engine
         self._folder = folder
         self._processor = processor
         self._subscribers = 0
@@ -33,7 +34,7 @@ class Worker:
             [
                 *machine.pinned(self._processor),
                 *(sys.executable, "-m", "qanun_telemedicine.sfu.worker", "--socket", str(path)),
-                *("--listen", f"{address}:{machine.free_port()}", "--advertise", address),
+                *("--listen", f"{address}:{machine.free_port()}", "--advertise", address, "--engine", self._engine),
             ],
             stdout=self._log,
             stderr=subprocess.STDOUT,

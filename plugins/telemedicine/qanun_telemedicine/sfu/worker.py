@@ -13,6 +13,7 @@ import logging
 import os
 import secrets
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -26,6 +27,7 @@ from qanun_telemedicine.sfu import protocol as p
 from qanun_telemedicine.sfu.control import Control
 from qanun_telemedicine.sfu.engine import Address, Engine
 from qanun_telemedicine.sfu.engines import CHOICES, open_engine
+from qanun_telemedicine.sfu.native import Unavailable
 from qanun_telemedicine.sfu.recordings import Recordings
 from qanun_telemedicine.sfu.room import Participant, Refused, Rooms
 from qanun_telemedicine.sfu.sdp import SdpError
@@ -321,7 +323,10 @@ def main() -> None:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    uvloop.run(_main(options))
+    try:
+        uvloop.run(_main(options))
+    except Unavailable as reason:
+        sys.exit(f"no C engine: {reason}")
 
 
 if __name__ == "__main__":

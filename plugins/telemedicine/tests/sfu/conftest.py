@@ -103,14 +103,20 @@ class Caller:
 class Clinic:
     """A supervisor with one worker, and the server of the page."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, engine: str = "auto") -> None:
         self.directory = directory
+        self.engine = engine
         self.bridge = Bridge()
         self.port = next_port()
         self.supervisor: Supervisor
 
     async def start(self, advertise: list[str] | None = None) -> None:
-        spec = WorkerSpec(self.directory / "media.sock", f"0.0.0.0:{self.port}", advertise or [own_address()])
+        spec = WorkerSpec(
+            self.directory / "media.sock",
+            f"0.0.0.0:{self.port}",
+            advertise or [own_address()],
+            engine=self.engine,
+        )
         self.supervisor = Supervisor([spec], self.bridge.hear)
         await self.supervisor.start()
         self.bridge.client = self.supervisor.clients[0]
@@ -149,9 +155,15 @@ def media_files(media: ModuleType) -> Any:
         pytest.skip(str(missing))
 
 
+@pytest.fixture
+def engine() -> str:
+    """Which one the worker runs; tests that concern both parametrise it."""
+    return "auto"
+
+
 @pytest_asyncio.fixture
-async def clinic(tmp_path: Path) -> AsyncIterator[Clinic]:
-    clinic = Clinic(tmp_path)
+async def clinic(tmp_path: Path, engine: str) -> AsyncIterator[Clinic]:
+    clinic = Clinic(tmp_path, engine)
     await clinic.start()
     yield clinic
     await clinic.stop()

@@ -14,8 +14,11 @@ from .conftest import Caller, Clinic, next_port, own_address, until
 from .wire import Wire
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.browser]
+#: The calls that use most of an engine run on the one that "auto" does not choose, too.
+on_both_engines = pytest.mark.parametrize("engine", ["auto", "python"])
 
 
+@on_both_engines
 async def test_doctor_and_patient_see_and_hear_each_other(clinic: Clinic, chromium: Browser) -> None:
     doctor, patient = await clinic.caller(chromium, "doctor"), await clinic.caller(chromium, "patient")
     await doctor.begin("nour-1")
@@ -68,6 +71,7 @@ async def _remote_is(page, names: list[str]) -> bool:
     return await page.remote() == names
 
 
+@on_both_engines
 async def test_simulcast_layers_arrive_and_the_widest_is_forwarded(clinic: Clinic, chromium: Browser) -> None:
     doctor, patient = await clinic.caller(chromium, "doctor"), await clinic.caller(chromium, "patient")
     await doctor.begin("nour-1", simulcast=True)
@@ -120,8 +124,8 @@ async def test_a_participant_who_joins_again_keeps_the_id_and_replaces_the_old_c
 
 
 @pytest_asyncio.fixture
-async def wired(tmp_path: Path):
-    clinic = Clinic(tmp_path)
+async def wired(tmp_path: Path, engine: str):
+    clinic = Clinic(tmp_path, engine)
     port = next_port()
     await clinic.start([f"{own_address()}:{port}"])
     wire = Wire(("127.0.0.1", clinic.port))
@@ -146,6 +150,7 @@ async def test_five_seconds_without_network_heal_without_a_click(wired, chromium
     assert not clinic.events("participant.disconnected")
 
 
+@on_both_engines
 async def test_lost_packets_are_sent_again(wired, chromium: Browser) -> None:
     clinic, wire = wired
     doctor, patient = await clinic.caller(chromium, "doctor"), await clinic.caller(chromium, "patient")

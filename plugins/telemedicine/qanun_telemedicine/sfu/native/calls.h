@@ -250,7 +250,7 @@ uint32_t qe_take_arrivals(qe_engine *e, qe_transport *t, qe_numbered *out, uint3
     uint32_t count = t->arrival_count < most ? t->arrival_count : most;
     for (uint32_t i = 0; i < count; i++) out[i] = (qe_numbered){t->arrivals[i].ns, (uint32_t)t->arrivals[i].number, 0};
     t->arrival_count -= count;
-    memmove(t->arrivals, t->arrivals + count, t->arrival_count * sizeof *t->arrivals);
+    if (t->arrival_count) memmove(t->arrivals, t->arrivals + count, t->arrival_count * sizeof *t->arrivals);
     leave(e);
     return count;
 }

@@ -44,6 +44,9 @@
 #define TAPPED_BYTES (8u << 20)
 #define MOST_REPEATS 4096
 
+/* libsrtp adds at most so much (SRTP_MAX_TRAILER_LEN). */
+_Static_assert(MAX_PACKET + GROWTH + 16 + 128 <= SLOT, "what is rewritten and encrypted fits a slot");
+
 typedef int (*srtp_function)(void *session, void *packet, int *length);
 
 struct qe_engine {
