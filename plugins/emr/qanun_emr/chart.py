@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Text, bindparam, case, func, literal, select, true
+from sqlalchemy import ARRAY, JSON, Text, bindparam, case, func, literal, literal_column, select, true
 from sqlalchemy.orm import aliased
 
 from qanun.api import Context, Patient, Practitioner, format_number
@@ -87,37 +87,44 @@ def _latest_statement() -> Any:
 
 _LATEST = _latest_statement()
 
-_FACTS = {
-    "allergies": select(
-        AllergyIntolerance.id,
-        AllergyIntolerance.substance,
-        AllergyIntolerance.criticality,
-        AllergyIntolerance.severity,
-        AllergyIntolerance.reaction,
+
+def _listed(model: Any, names: tuple[str, ...], condition: Any, *order: Any) -> Any:
+    """The model's entries of the asked patient as one array of objects with these columns."""
+    columns = [part for name in names for part in (literal_column(f"'{name}'"), getattr(model, name))]
+    found = (
+        select(func.json_build_object(*columns))
+        .where(model.patient_id == bindparam("patient_id"), model.voided_at.is_(None), condition)
+        .order_by(*order)
+        .limit(LIST_LIMIT)
     )
-    .where(AllergyIntolerance.patient_id == bindparam("patient_id"), AllergyIntolerance.voided_at.is_(None))
-    .order_by(
+    return func.array(found.scalar_subquery(), type_=ARRAY(JSON))
+
+
+# One question instead of three: each costs as much as what it finds.
+_FACTS = select(
+    _listed(
+        AllergyIntolerance,
+        ("id", "substance", "criticality", "severity", "reaction"),
+        true(),
         # The most dangerous first; one whose danger nobody has judged stands before those judged low.
         case({"high": 0, "unable-to-assess": 1}, value=AllergyIntolerance.criticality, else_=2),
         case({"severe": 0, "moderate": 1, "mild": 2}, value=AllergyIntolerance.severity, else_=3),
         AllergyIntolerance.substance,
-    )
-    .limit(LIST_LIMIT),
-    "conditions": select(Condition.id, Condition.text, Condition.onset, Condition.clinical_status)
-    .where(Condition.patient_id == bindparam("patient_id"), Condition.voided_at.is_(None))
-    .order_by(Condition.clinical_status, Condition.created_at.desc())
-    .limit(LIST_LIMIT),
-    "medications": select(
-        MedicationStatement.id, MedicationStatement.text, MedicationStatement.strength, MedicationStatement.dosage
-    )
-    .where(
-        MedicationStatement.patient_id == bindparam("patient_id"),
-        MedicationStatement.voided_at.is_(None),
+    ).label("allergies"),
+    _listed(
+        Condition,
+        ("id", "text", "onset", "clinical_status"),
+        true(),
+        Condition.clinical_status,
+        Condition.created_at.desc(),
+    ).label("conditions"),
+    _listed(
+        MedicationStatement,
+        ("id", "text", "strength", "dosage"),
         MedicationStatement.status == "active",
-    )
-    .order_by(MedicationStatement.created_at)
-    .limit(LIST_LIMIT),
-}
+        MedicationStatement.created_at,
+    ).label("medications"),
+).where(Patient.id == bindparam("patient_id"))
 
 _ENCOUNTERS = (
     select(
@@ -133,6 +140,7 @@ _ENCOUNTERS = (
         Practitioner.name_alt.label("practitioner_alt"),
         Note.assessment,
         func.count().over().label("total"),
+        func.bool_or(Encounter.signed_at.is_(None)).over().label("any_open"),
     )
     .outerjoin(
         Practitioner, (Practitioner.id == Encounter.practitioner_id) & (Practitioner.tenant_id == Encounter.tenant_id)
@@ -157,8 +165,8 @@ _OPEN = (
 
 
 async def facts(ctx: Context, patient_id: UUID) -> Facts:
-    rows = {name: (await ctx.db.execute(_FACTS[name], {"patient_id": patient_id})).all() for name in _FACTS}
-    return Facts(**rows)
+    row = (await ctx.db.execute(_FACTS, {"patient_id": patient_id})).first()
+    return Facts(row.allergies, row.conditions, row.medications) if row else Facts((), (), ())
 
 
 async def readings(ctx: Context, patient_id: UUID) -> list[Reading]:
@@ -211,8 +219,18 @@ def _reading(vital: Vital, newest_first: list[Any]) -> Reading:
 
 
 async def encounters(ctx: Context, patient_id: UUID, limit: int = RECENT) -> Sequence[Any]:
-    """Visits, newest first; `total` on each row says how many there are."""
-    return (await ctx.db.execute(_ENCOUNTERS, {"patient_id": patient_id, "limit": limit})).all()
+    """Visits, newest first; `total` on each row says how many there are. Asked once for all parts of one page."""
+    key = ("emr.encounters", patient_id, limit)
+    if key not in ctx.memory:
+        ctx.memory[key] = (await ctx.db.execute(_ENCOUNTERS, {"patient_id": patient_id, "limit": limit})).all()
+    found: Sequence[Any] = ctx.memory[key]
+    return found
+
+
+async def has_open_encounter(ctx: Context, patient_id: UUID) -> bool:
+    """Whether `open_encounter` has something to look for; the page's own list of visits knows."""
+    newest = await encounters(ctx, patient_id)
+    return bool(newest) and bool(newest[0].any_open)
 
 
 async def open_encounter(ctx: Context, patient_id: UUID) -> tuple[Encounter, Note] | None:

@@ -39,7 +39,7 @@ WRITABLE = {
     "condition": service.record_condition,
     "medication": service.record_medication,
 }
-TIMELINE_LIMIT = 8
+TIMELINE_LIMIT = chart.RECENT
 
 
 async def _note_values(ctx: Context, patient_id: UUID, found: tuple[Encounter, Note] | None) -> dict[str, Any]:
@@ -88,7 +88,8 @@ async def _summary(ctx: Context, patient_id: UUID) -> dict[str, Any]:
 async def _chart(ctx: Context, person: Patient) -> dict[str, Any]:
     """Everything of the chart page, and the one audit entry that says it was opened."""
     ctx.audit("emr.chart.read", patient_id=person.id, entity=ResourceRef("Patient", person.id))
-    opened = await chart.open_encounter(ctx, person.id)
+    may_be_open = await chart.has_open_encounter(ctx, person.id)
+    opened = await chart.open_encounter(ctx, person.id) if may_be_open else None
     return {
         "patient": person,
         "tab": "summary",
