@@ -90,7 +90,9 @@ _LATEST = _latest_statement()
 
 def _listed(model: Any, names: tuple[str, ...], condition: Any, *order: Any) -> Any:
     """The model's entries of the asked patient as one array of objects with these columns."""
-    columns: list[Any] = [part for name in names for part in (literal_column(f"'{name}'"), getattr(model, name))]
+    columns: list[Any] = []
+    for name in names:
+        columns += [literal_column(f"'{name}'"), getattr(model, name)]
     found = (
         select(func.json_build_object(*columns))
         .where(model.patient_id == bindparam("patient_id"), model.voided_at.is_(None), condition)
