@@ -40,53 +40,26 @@ from qanun_telemedicine.sfu.engine import (
     StreamState,
     TrackSpec,
 )
-from qanun_telemedicine.sfu.rtcp import Report, SenderReport
+from qanun_telemedicine.sfu.engine_c_records import (
+    Sender,
+    Track,
+    Transport,
+    sender_state,
+    sender_struct,
+    stream_state,
+    track_struct,
+)
+from qanun_telemedicine.sfu.rtcp import SenderReport
 from qanun_telemedicine.sfu.tap import Tap
 
 log = logging.getLogger(__name__)
 
-#: Extensions that travel with a packet, in the order by which the C side knows them.
-CARRIED = sorted(rtp.CARRIED)
 _MOST_ADDRESSES = 16
 _MOST_STREAMS = 64
 _MOST_ARRIVALS = 5000
 _MOST_MISSING = 128 * _MOST_STREAMS
 _EVENT = struct.Struct("=IIIiq8s")
 _DATAGRAM, _RTCP, _FIRST_PACKET, _MOVED, _TAPPED = range(1, 6)
-
-
-class _Transport:
-    def __init__(self, name: str, serial: int, handle: Any) -> None:
-        self.name = name
-        self.serial = serial
-        self.handle = handle
-        self.keys: SrtpKeys | None = None
-        self.addresses: list[bytes] = []
-        self.tracks: dict[str, _Track] = {}
-        self.senders: dict[str, _Sender] = {}
-        self.by_ssrc: dict[int, _Sender] = {}
-        #: Ids of MID, RID, repaired RID and the transport-wide number, as published last.
-        self.ids = [0, 0, 0, 0]
-        self.rejected = 0
-
-
-class _Track:
-    def __init__(self, spec: TrackSpec, transport: _Transport, serial: int, handle: Any) -> None:
-        self.spec = spec
-        self.transport = transport
-        self.serial = serial
-        self.handle = handle
-        self.taps: list[Tap] = []
-
-    def rid(self, index: int) -> str:
-        return self.spec.rids[index] if index >= 0 else ""
-
-
-class _Sender:
-    def __init__(self, spec: SenderSpec, serial: int, handle: Any) -> None:
-        self.spec = spec
-        self.serial = serial
-        self.handle = handle
 
 
 class CEngine:
@@ -109,10 +82,10 @@ class CEngine:
         # Also when nobody closes it: the thread must end before the interpreter takes the sessions apart.
         self._freed = weakref.finalize(self, self._lib.qe_free, self._engine)
         self._serials = itertools.count(1)
-        self._transports: dict[str, _Transport] = {}
-        self._tracks: dict[str, _Track] = {}
+        self._transports: dict[str, Transport] = {}
+        self._tracks: dict[str, Track] = {}
         self._by_serial: dict[int, Any] = {}
-        self._by_address: dict[bytes, _Transport] = {}
+        self._by_address: dict[bytes, Transport] = {}
         self._listener: EngineListener
         self._loop: asyncio.AbstractEventLoop | None = None
         self._records = new("uint8_t **")
@@ -185,7 +158,7 @@ class CEngine:
         elif kind == _MOVED:
             self._listener.moved(one.name, address_of(address))
 
-    def _rtcp(self, one: _Transport, address: bytes, data: bytes, at_ns: int) -> None:
+    def _rtcp(self, one: Transport, address: bytes, data: bytes, at_ns: int) -> None:
         if one.keys is None:
             return
         try:
@@ -221,12 +194,12 @@ class CEngine:
 
     # -- what there is ------------------------------------------------------------------------------------------------
 
-    def _transport(self, name: str) -> _Transport:
+    def _transport(self, name: str) -> Transport:
         one = self._transports.get(name)
         if one is None:
             serial = next(self._serials)
             handle = self._made(self._lib.qe_transport_add(self._engine, serial))
-            one = self._transports[name] = self._by_serial[serial] = _Transport(name, serial, handle)
+            one = self._transports[name] = self._by_serial[serial] = Transport(name, serial, handle)
         return one
 
     def _made(self, handle: Any) -> Any:
@@ -282,37 +255,11 @@ class CEngine:
     def publish(self, transport: str, track: TrackSpec) -> None:
         self.unpublish(track.id)
         one = self._transport(transport)
-        new, serial = self._ffi.new, next(self._serials)
-        mid = new("char[]", track.mid.encode())
-        rids = [new("char[]", rid.encode()) for rid in track.rids]
-        names = new("char *[]", rids)
-        ssrcs = new("uint32_t[]", list(track.ssrcs))
-        layers = new(
-            "int32_t[]", [track.rids.index(rid) if rid in track.rids else -1 for rid, _ in track.ssrcs.values()]
-        )
-        carried = [(CARRIED.index(uri), number) for uri, number in track.extensions.items() if uri in rtp.CARRIED]
-        carried = new("qe_extension[]", carried)
-        spec = new(
-            "qe_track_spec *",
-            {
-                "serial": serial,
-                "video": track.kind == "video",
-                "payload_type": track.payload_type,
-                "rtx_payload_type": -1 if track.rtx_payload_type is None else track.rtx_payload_type,
-                "clock_rate": track.clock_rate,
-                "level_id": track.extensions.get(rtp.AUDIO_LEVEL, 0),
-                "mid": mid,
-                "rids": names,
-                "rid_count": len(rids),
-                "ssrcs": ssrcs,
-                "ssrc_rids": layers,
-                "ssrc_count": len(ssrcs),
-                "carried": carried,
-                "carried_count": len(carried),
-            },
-        )
-        handle = self._made(self._lib.qe_publish(self._engine, one.handle, spec))
-        made = _Track(track, one, serial, handle)
+        serial = next(self._serials)
+        struct, pointed_to = track_struct(self._ffi, serial, track)
+        handle = self._made(self._lib.qe_publish(self._engine, one.handle, struct))
+        pointed_to.clear()
+        made = Track(track, one, serial, handle)
         self._tracks[track.id] = one.tracks[track.id] = self._by_serial[serial] = made
         for index, uri in enumerate((rtp.MID, rtp.RID, rtp.REPAIRED_RID, rtp.TRANSPORT_CC)):
             one.ids[index] = track.extensions.get(uri, one.ids[index])
@@ -329,25 +276,11 @@ class CEngine:
         self.remove_sender(transport, sender.id)
         one = self._transport(transport)
         serial = next(self._serials)
-        spec = self._ffi.new(
-            "qe_sender_spec *",
-            {
-                "serial": serial,
-                "video": sender.kind == "video",
-                "payload_type": sender.payload_type,
-                "rtx_payload_type": -1 if sender.rtx_payload_type is None else sender.rtx_payload_type,
-                "ssrc": sender.ssrc,
-                "rtx_ssrc": sender.rtx_ssrc,
-                "clock_rate": sender.clock_rate,
-                "number_id": sender.extensions.get(rtp.TRANSPORT_CC, 0),
-                # Numbers below half the range, as libsrtp wants them for the first packet.
-                "first_sequence": 1 + secrets.randbelow(0x3FFF),
-                "first_timestamp": secrets.randbelow(1 << 31),
-                "carried": [sender.extensions.get(uri, -1) for uri in CARRIED] + [-1] * (8 - len(CARRIED)),
-            },
-        )
-        handle = self._made(self._lib.qe_sender_add(self._engine, one.handle, spec))
-        made = _Sender(sender, serial, handle)
+        # Numbers below half the range, as libsrtp wants them for the first packet.
+        first = 1 + secrets.randbelow(0x3FFF), secrets.randbelow(1 << 31)
+        struct = sender_struct(self._ffi, serial, sender, *first)
+        handle = self._made(self._lib.qe_sender_add(self._engine, one.handle, struct))
+        made = Sender(sender, serial, handle)
         one.senders[sender.id] = one.by_ssrc[sender.ssrc] = self._by_serial[serial] = made
 
     def remove_sender(self, transport: str, sender: str) -> None:
@@ -358,7 +291,7 @@ class CEngine:
             del self._by_serial[gone.serial]
             self._lib.qe_sender_remove(self._engine, gone.handle)
 
-    def _sender(self, transport: str, sender: str) -> _Sender | None:
+    def _sender(self, transport: str, sender: str) -> Sender | None:
         one = self._transports.get(transport)
         return one.senders.get(sender) if one is not None else None
 
@@ -380,7 +313,7 @@ class CEngine:
         if self._lib.qe_select(self._engine, out.handle, index):
             self._listener.key_frame_needed(track.spec.id, rid)
 
-    def _routed(self, transport: _Transport, sender: _Sender) -> _Track | None:
+    def _routed(self, transport: Transport, sender: Sender) -> Track | None:
         return next(
             (self._by_serial.get(one.track) for one in self._states(transport) if one.serial == sender.serial), None
         )
@@ -449,32 +382,7 @@ class CEngine:
     def _stream_states(self, transport: Any, track: Any, *, advance: bool) -> list[StreamState]:
         out, now = self._streams, time.monotonic_ns()
         count = self._lib.qe_streams(self._engine, transport, track, advance, now, out, _MOST_STREAMS)
-        made: list[StreamState] = []
-        for each in out[0:count]:
-            of: _Track = self._by_serial[each.track]
-            report = Report(
-                each.ssrc,
-                each.fraction_lost,
-                each.packets_lost,
-                each.highest_sequence,
-                each.jitter,
-                each.last_sr,
-                each.delay,
-            )
-            made.append(
-                StreamState(
-                    each.ssrc,
-                    of.spec.id,
-                    of.rid(each.rid),
-                    bool(each.retransmission),
-                    each.packets,
-                    each.octets,
-                    each.width,
-                    each.last_ns,
-                    report,
-                )
-            )
-        return made
+        return [stream_state(each, self._by_serial[each.track]) for each in out[0:count]]
 
     def waiting(self, transports: Sequence[str]) -> list[tuple[str, str]]:
         found: set[tuple[str, str]] = set()
@@ -489,7 +397,7 @@ class CEngine:
         return sorted(found)
 
     def _layer(self, layer: Any) -> tuple[str, str]:
-        track: _Track = self._by_serial[layer.serial]
+        track: Track = self._by_serial[layer.serial]
         return track.spec.id, track.rid(layer.rid)
 
     def missing(self, transport: str, now_ns: int) -> list[tuple[int, list[int]]]:
@@ -507,22 +415,17 @@ class CEngine:
             made.setdefault(pairs[at], []).append(pairs[at + 1])
         return list(made.items())
 
-    def _states(self, transport: _Transport) -> list[Any]:
+    def _states(self, transport: Transport) -> list[Any]:
         # The entries point into the array and do not keep it: it stays here until the next call.
         out = self._sender_states = self._ffi.new("qe_sender_state[]", len(transport.senders))
         return list(out[0 : self._lib.qe_senders(self._engine, transport.handle, out, len(out))])
 
     def senders(self, transport: str) -> list[SenderState]:
         one = self._transports.get(transport)
-        made: list[SenderState] = []
-        for each in self._states(one) if one is not None else ():
-            spec = self._by_serial[each.serial].spec
-            track: _Track | None = self._by_serial.get(each.track)
-            name, rid = (track.spec.id, track.rid(each.rid)) if track is not None else ("", "")
-            made.append(
-                SenderState(spec.id, spec.ssrc, name, rid, each.packets, each.octets, each.retransmitted, each.last_ns)
-            )
-        return made
+        return [
+            sender_state(each, self._by_serial[each.serial].spec, self._by_serial.get(each.track))
+            for each in (self._states(one) if one is not None else ())
+        ]
 
     def level(self, track: str) -> int:
         one = self._tracks.get(track)

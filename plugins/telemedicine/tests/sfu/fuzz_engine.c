@@ -1,20 +1,81 @@
 /* The C engine under the sanitizers, without Python: `fuzz SEED STEPS` feeds it packets and orders from a dice,
- * `threads MILLISECONDS` runs its thread on a real socket while orders come from another one.
+ * `outbox STEPS` sends through a kernel that refuses now and then, `threads MILLISECONDS` runs its thread on a real
+ * socket while orders come from another one.
  *
  * Encryption is left out: `unprotect` takes any packet, so that rubbish reaches the parsers. Datagrams lie in blocks of
  * exactly their size, so that reading one byte too many is noticed. */
 
-#include "engine.c"
-
-#include <arpa/inet.h>
+#define _GNU_SOURCE
 #include <assert.h>
+#include <errno.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
 
 static uint64_t state;
 static uint32_t roll(uint32_t sides) {
     state ^= state << 13, state ^= state >> 7, state ^= state << 17;
     return (uint32_t)(state >> 11) % sides;
 }
+
+/* The kernel of `outbox`: looks at what it is given, and answers as kernels do on bad days. */
+enum { NO_SOCKET = 999 };
+static int refuses_to_cut;
+static uint64_t taken_over, lost_on_the_way;
+static uint32_t expected[256];
+
+static void look_at(const uint8_t *data, uint32_t size, const void *name) {
+    uint32_t number, whom = ((const uint8_t *)name)[3];
+    assert(size >= 8);
+    memcpy(&number, data, 4);
+    assert(data[4] == whom && number >= expected[whom]); /* to the right one, and in order */
+    expected[whom] = number + 1;
+    taken_over++;
+}
+
+static int kernel_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags) {
+    if (fd != NO_SOCKET) return sendmmsg(fd, messages, count, flags);
+    for (unsigned i = 0; i < count; i++) {
+        const struct msghdr *m = &messages[i].msg_hdr;
+        int fails = roll(12) ? 0 : roll(3) ? EINTR : ECONNREFUSED;
+        if (m->msg_iovlen > 1 && refuses_to_cut) fails = EIO;
+        if (fails) {
+            if (!i && fails == ECONNREFUSED) lost_on_the_way += m->msg_iovlen;
+            errno = fails;
+            return i ? (int)i : -1;
+        }
+        uint32_t size = (uint32_t)m->msg_iov[0].iov_len, whole = 0;
+        uint16_t cut = 0;
+        if (m->msg_control) memcpy(&cut, CMSG_DATA((struct cmsghdr *)m->msg_control), sizeof cut);
+        assert(m->msg_iovlen == 1 ? !m->msg_control : cut == size && m->msg_iovlen <= 64);
+        for (size_t k = 0; k < m->msg_iovlen; k++) {
+            assert(m->msg_iov[k].iov_len == size || (k + 1 == m->msg_iovlen && m->msg_iov[k].iov_len < size));
+            whole += (uint32_t)m->msg_iov[k].iov_len;
+            look_at(m->msg_iov[k].iov_base, (uint32_t)m->msg_iov[k].iov_len, m->msg_name);
+        }
+        assert(whole < 65507);
+    }
+    return (int)count;
+}
+
+static ssize_t kernel_sendto(int fd, const void *data, size_t size, int flags, const struct sockaddr *to, socklen_t room) {
+    if (fd != NO_SOCKET) return sendto(fd, data, size, flags, to, room);
+    if (!roll(12)) {
+        lost_on_the_way++;
+        return -1;
+    }
+    look_at(data, (uint32_t)size, to);
+    return (ssize_t)size;
+}
+
+#define sendmmsg kernel_sendmmsg
+#define sendto kernel_sendto
+#include "engine.c"
+#undef sendmmsg
+#undef sendto
+
+#include <arpa/inet.h>
 
 static int take_as_is(void *session, void *data, int *length) {
     (void)data;
@@ -263,6 +324,28 @@ static void fuzz(long steps) {
     read_events();
 }
 
+static void send_much(long steps) {
+    struct outbox *o = calloc(1, sizeof *o);
+    uint32_t numbers[256] = {0};
+    for (long i = 0; i < steps; i++) {
+        refuses_to_cut = i > steps / 2;
+        uint32_t room = roll(10) ? roll(20) : SEND, whoms = 1 + roll(roll(3) ? 4 : 200), usual = 8 + roll(1200);
+        for (o->queued = 0; o->queued < room; o->queued++) {
+            uint8_t whom = (uint8_t)roll(whoms), *slot = o->memory[o->queued];
+            address_of(whom, o->to[o->queued].raw);
+            memcpy(slot, &numbers[whom], 4);
+            slot[4] = whom;
+            numbers[whom]++;
+            o->lengths[o->queued] = roll(4) ? usual : 8 + roll(1200);
+            made++;
+        }
+        flush(o, NO_SOCKET);
+        assert(taken_over + o->unsent == made && o->unsent == lost_on_the_way);
+    }
+    assert(o->whole && o->joined);
+    free(o);
+}
+
 static void threads(long milliseconds) {
     static uint8_t drawn[8 * SLOT];
     struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -319,7 +402,10 @@ int main(int count, char **words) {
     long amount = count > 2 ? atol(words[2]) : 100000;
     state = 88172645463325252ull;
     if (count > 1 && !strcmp(words[1], "threads")) threads(amount);
-    else {
+    else if (count > 1 && !strcmp(words[1], "outbox")) {
+        send_much(amount);
+        return 0;
+    } else {
         state += count > 1 ? strtoull(words[1], NULL, 10) * 0x9E3779B97F4A7C15ull : 0;
         fuzz(amount);
     }

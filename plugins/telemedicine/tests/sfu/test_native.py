@@ -155,6 +155,7 @@ def test_any_packets_and_orders_stay_within_their_memory(tmp_path: Path) -> None
     harness = sanitized(tmp_path, "address,undefined")
     for seed in SEEDS:
         run(harness, str(seed), str(STEPS))
+    run(harness, "outbox", "3000")
     run(harness, "threads", "1000")
 
 
