@@ -92,9 +92,10 @@ class Source:
         self.timestamp = chance.randrange(1 << 32)
         self.picture = chance.randrange(1 << 15)
         self.ids = {"mid": 3, "level": 200} if who == "b" else {"mid": MID, "level": LEVEL}
-        #: Sent by nobody yet: (sequence, timestamp, payload).
         self.late: list[bytes] = []
+        #: Sequence number, timestamp and payload of packets that never came, and of the last that did.
         self.lost: list[tuple[int, int, bytes]] = []
+        self.sent: list[tuple[int, int, bytes]] = []
 
     def payload(self) -> bytes:
         chance = self.chance
@@ -164,6 +165,7 @@ class Source:
         if fate < 0.06:
             self.lost.append((self.sequence, self.timestamp, payload))
             return []
+        self.sent = [*self.sent[-20:], (self.sequence, self.timestamp, payload)]
         if fate < 0.14:
             self.late.append(made)
             return []
@@ -227,9 +229,11 @@ class Scene:
     def repair(self) -> None:
         """A retransmission, as a publisher sends it."""
         source = self.chance.choice([one for one in self.sources if one.video])
-        if not source.lost:
+        # At times for something that came after all.
+        missing = source.lost if self.chance.random() < 0.7 else source.sent
+        if not missing:
             return
-        sequence, timestamp, payload = source.lost.pop(0)
+        sequence, timestamp, payload = missing.pop(self.chance.randrange(len(missing)))
         kind, ssrc = (97, source.ssrc + 100) if source.who == "a" else (101, 7001)
         body = sequence.to_bytes(4, "big")[2:] + payload
         made = source.packet(kind, ssrc, self.chance.randrange(1 << 16), timestamp, body, source.block(repaired=True))
@@ -291,7 +295,10 @@ class Scene:
     def again(self, who: str, sender: SenderSpec) -> None:
         """NACKs for what went out lately, and for what never did."""
         out = self.twins.engines[0]._transports[who].senders[sender.id]
-        wanted = [(out._sequence - self.chance.randrange(-3, 40)) & 0xFFFF for _ in range(self.chance.randrange(1, 6))]
+        back = self.chance.choice((40, 40, 200, 700, 1200))
+        wanted = [
+            (out._sequence - self.chance.randrange(-3, back)) & 0xFFFF for _ in range(self.chance.randrange(1, 9))
+        ]
         for engine in self.twins.engines:
             engine.retransmit(who, sender.ssrc, wanted)
         self.twins.same(("retransmit", who, sender.id, wanted))
