@@ -124,6 +124,13 @@ def clock(moment: datetime | None) -> Markup:
     return Markup("") if moment is None else v(dates.clock(moment, _zone.get(_UTC)))
 
 
+def clocks(start: datetime, end: datetime | None) -> Markup:
+    """`14:05–14:25` as one isolated value: two of them beside a dash would stand the other way round in Arabic."""
+    zone = _zone.get(_UTC)
+    last = f"–{dates.clock(end, zone)}" if end is not None else ""
+    return v(f"{dates.clock(start, zone)}{last}")
+
+
 def iso_date(value: date | datetime | None) -> Markup:
     """`1991-08-19`: for birth dates and everything that is compared letter by letter."""
     if isinstance(value, datetime):
@@ -198,7 +205,7 @@ def environment(locale: Locale | None = None) -> jinja2.Environment:
         _gettext, _ngettext, newstyle=True, pgettext=_pgettext, npgettext=_npgettext
     )
     env.globals.update(
-        v=v, isolate=isolate, icon=icon, avatar=avatar, initials=initials, static=static, say=say, clock=clock,
+        v=v, isolate=isolate, icon=icon, avatar=avatar, initials=initials, static=static, say=say, clock=clock, clocks=clocks,
         iso_date=iso_date, long_date=_moment(dates.long_date), medium_date=_moment(dates.medium_date),
         short_date=_moment(dates.short_date), age=age, relative=relative, number=format_number,
         stencil=stencil,
