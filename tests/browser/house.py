@@ -77,14 +77,15 @@ class House:
 
     # --- what is made once ---------------------------------------------------------------------------------------------
 
-    async def chart(self) -> str:
+    async def chart(self, *, begin: bool = True) -> str:
         """The chart of the demonstration patient, who has problems, medicines, allergies, visits and an open note."""
         if "chart" not in self.found:
             doctor = await self.page("doctor")
             answer = await doctor.request.get(f"{self.stack.base}/search?q=Layla%20Haddad")
             hits = [hit["href"] for group in (await answer.json())["groups"] for hit in group["hits"]]
             self.found["chart"] = next(href for href in hits if "/emr/patients/" in href)
-            await post(doctor, f"{self.found['chart']}/encounters")
+            if begin:
+                await post(doctor, f"{self.found['chart']}/encounters")
         return self.found["chart"]
 
     async def empty_chart(self) -> str:
@@ -109,7 +110,7 @@ class House:
     async def visit(self) -> str:
         """The demonstration patient's coming video visit."""
         if "visit" not in self.found:
-            patient = await self.page("patient")
+            patient = self.windows.get(("patient", "ar")) or await self.page("patient")
             await patient.goto(f"/portal/{CLINIC}")
             found = await patient.locator(".q-hero a[href*='/visits/']").get_attribute("href")
             assert found

@@ -62,6 +62,10 @@ _ORDER = r"""() => {
       }
     }
   }
+  for (const value of document.querySelectorAll('bdi')) {
+    const [dash, next] = [value.nextSibling, value.nextSibling?.nextSibling];
+    if (dash?.nodeType === 3 && /^\s*[-–−/]\s*$/.test(dash.data) && next?.localName === 'bdi' && getComputedStyle(value.parentElement).direction === 'rtl') say('two values beside a dash', value.textContent + dash.data + next.textContent);
+  }
   for (const input of document.querySelectorAll('input:not([type=hidden]), textarea')) {
     if (input.checkVisibility() && /^[+\-−]?\d/.test(input.value || input.placeholder) && /[-+–\/: ]/.test(input.value || input.placeholder)
       && getComputedStyle(input).direction === 'rtl' && input.type !== 'radio' && input.type !== 'checkbox') say('field', input.name + '=' + (input.value || input.placeholder));
@@ -166,7 +170,7 @@ def catalogue() -> set[str]:
 
 def untranslated(arabic: list[tuple[str, bool]], english: list[tuple[str, bool]], known: set[str]) -> list[str]:
     """Longer English texts on an Arabic page: the same as on the English one, and not marked as somebody's own words."""
-    theirs = {text for text, _ in english}
+    theirs = {text for text, _ in english} - {text for text, own in arabic if own}  # a name that is read aloud as well
 
     def is_english(text: str) -> bool:
         return len(text) > 12 and sum(c.isascii() and c.isalpha() for c in text) > 6 and "@" not in text
