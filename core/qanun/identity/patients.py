@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, func, literal, or_, select
+from sqlalchemy import ColumnElement, Text, bindparam, func, literal, or_, select
 
 from qanun.context import Context, ResourceRef
 from qanun.db import new_id
@@ -121,10 +121,13 @@ def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
+_BY_ID = select(Patient).where(Patient.id == bindparam("patient_id"))
+
+
 async def patient(ctx: Context, patient_id: uuid.UUID) -> Patient:
     """The patient, followed through merges. Raises NotFound for an unknown, voided or foreign id alike."""
     for _ in range(5):
-        found = (await ctx.db.execute(select(Patient).where(Patient.id == patient_id))).scalar_one_or_none()
+        found = (await ctx.db.execute(_BY_ID, {"patient_id": patient_id})).scalar_one_or_none()
         if found is None or found.voided_at is not None:
             raise NotFound("patient")
         if found.merged_into is None:

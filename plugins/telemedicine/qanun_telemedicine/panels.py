@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from qanun.api import Context, SlotContent, TimelineEntry, View
 from qanun_telemedicine import service
@@ -81,15 +81,21 @@ async def next_visit(ctx: Context, patient_id: uuid.UUID, **_: Any) -> View | No
     return View("telemedicine/parts/next_visit.html", values)
 
 
+_HELD = (
+    select(Consultation)
+    .where(
+        Consultation.patient_id == bindparam("patient_id"),
+        Consultation.state == ENDED,
+        Consultation.encounter_id.is_(None),
+    )
+    .order_by(Consultation.ended_at.desc())
+    .limit(bindparam("limit"))
+)
+
+
 async def timeline(ctx: Context, patient_id: uuid.UUID, limit: int) -> Sequence[TimelineEntry]:
     """Visits that were held by video; the encounter itself is the chart's."""
-    statement = (
-        select(Consultation)
-        .where(Consultation.patient_id == patient_id, Consultation.state == ENDED, Consultation.encounter_id.is_(None))
-        .order_by(Consultation.ended_at.desc())
-        .limit(limit)
-    )
-    rows = (await ctx.db.execute(statement)).scalars().all()
+    rows = (await ctx.db.execute(_HELD, {"patient_id": patient_id, "limit": limit})).scalars().all()
     title = ctx.locale.gettext("Video visit", domain="qanun_telemedicine")
     return [
         TimelineEntry(

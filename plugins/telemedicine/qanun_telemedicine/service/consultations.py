@@ -6,7 +6,7 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from qanun.api import (
     N_,
@@ -78,15 +78,17 @@ async def for_appointment(ctx: Context, appointment_id: uuid.UUID) -> Consultati
     return row
 
 
+_OPEN_ONES = (
+    select(Consultation)
+    .where(Consultation.patient_id == bindparam("patient_id"), Consultation.state.in_(OPEN))
+    .order_by(Consultation.starts_at)
+    .limit(50)
+)
+
+
 async def open_for_patient(ctx: Context, patient_id: uuid.UUID) -> Consultation | None:
     """The one that matters now: in progress, else waiting, else the nearest scheduled one."""
-    statement = (
-        select(Consultation)
-        .where(Consultation.patient_id == patient_id, Consultation.state.in_(OPEN))
-        .order_by(Consultation.starts_at)
-        .limit(50)
-    )
-    found = (await ctx.db.execute(statement)).scalars().all()
+    found = (await ctx.db.execute(_OPEN_ONES, {"patient_id": patient_id})).scalars().all()
     order = {IN_PROGRESS: 0, WAITING: 1, SCHEDULED: 2}
     return min(found, key=lambda row: (order[row.state], abs(row.starts_at - ctx.now)), default=None)
 
