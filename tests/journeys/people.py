@@ -176,7 +176,7 @@ async def sees_and_hears(page: Page, frames: int = 30) -> dict[str, Any]:
     try:
         return dict(await until(grown, "pictures and sound arrive"))
     except AssertionError:
-        print(page.url, await figures(page), page.faults)
+        print(page.url, before, await figures(page), page.faults, flush=True)
         raise
 
 

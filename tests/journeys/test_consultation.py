@@ -5,6 +5,7 @@ clinic's own media server, with real pictures and sound, a network that is cut a
 import asyncio
 import re
 
+import psycopg
 from playwright.async_api import Browser, Page, expect
 
 from qanun_telemedicine.sfu.client import MediaClient
@@ -183,8 +184,27 @@ async def test_a_doctor_and_a_patient_meet(near: Browser, far: Browser, stack: S
         assert "Salma" not in await answer.text()
     found = await stranger.request.get(f"{stack.base}/search?q=Salma%20Zerhouni")
     assert "Zerhouni" not in await found.text()
+    identity = consultation.rsplit("/", 1)[1]
+    assert _rows_seen(stack, "al-razi", identity) == 1
+    assert _rows_seen(stack, "ibn-sina", identity) == 0
+    assert _rows_seen(stack, "", identity) == 0
     for page in (desk, second, phone, doctor, stranger):
         assert page.faults == []
+
+
+def _rows_seen(stack: Stack, clinic: str, consultation: str) -> int:
+    """What the application's own database role sees of the consultation when it works for that clinic, or for none."""
+    with psycopg.connect(stack.postgres.application_url) as database:
+        if clinic:
+            database.execute(
+                "select set_config('app.tenant_id', (select id::text from core_tenant where slug = %s), true)",
+                (clinic,),
+            )
+        found = database.execute(
+            "select count(*) from telemedicine_consultation where id = %s", (consultation,)
+        ).fetchone()
+        assert found is not None
+        return int(found[0])
 
 
 async def _plays_with_seeking(page: Page) -> None:
