@@ -21,7 +21,7 @@ async def house() -> AsyncIterator[House]:
             pytest.skip(f"{needed.name} is not installed")
     stack = Stack()
     try:
-        await stack.start(patients=40)
+        await stack.start(patients=25)
         async with async_playwright() as playwright:
             browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
             yield House(stack, browser)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, expect
 
 from tests.journeys import people as p
 from tests.journeys.stack import Stack
@@ -126,13 +126,16 @@ class House:
             waiting = await self.page("patient")
             await waits(waiting, await self.visit())
             doctor, consultation = await self.page("doctor"), await self.consultation()
+            await doctor.goto(await self.chart())
+            chips = doctor.locator("#telemedicine-chips")
+            await expect(chips).to_contain_text("Waits for the video visit")
             both = {"how-name": "said", "how-birth-date": "shown", "outcome": "confirmed"}
-            await post(
-                doctor,
-                f"{consultation}/identity",
-                [["identifier", "name"], ["identifier", "birth-date"], *both.items()],
-            )
+            identifiers = [["identifier", "name"], ["identifier", "birth-date"]]
+            await post(doctor, f"{consultation}/identity", [*identifiers, *both.items()])
             await post(doctor, f"{consultation}/admit")
+            # The chart that is open says so by itself.
+            await expect(chips).to_contain_text("Video visit since")
+            await expect(chips).not_to_contain_text("Waits")
             self.found["admitted"] = consultation
 
     async def ended(self) -> None:
