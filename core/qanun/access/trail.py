@@ -42,11 +42,15 @@ async def record_views(ctx: Context, patient_id: uuid.UUID, *, limit: int = 50) 
     known: dict[uuid.UUID, tuple[str, tuple[str, ...]]] = {}
     if people:
         staff = (
-            select(User.id, User.name, Membership.roles)
+            select(User.id, User.name, User.name_alt, Membership.roles)
             .outerjoin(Membership, (Membership.user_id == User.id) & (Membership.tenant_id == ctx.tenant.id))
             .where(User.id.in_(people))
         )
-        known = {row.id: (row.name, tuple(row.roles or ())) for row in (await ctx.db.execute(staff)).all()}
+        other = ctx.locale.code != ctx.tenant.locale  # then the name in the other script, where there is one
+        known = {
+            row.id: ((other and row.name_alt) or row.name, tuple(row.roles or ()))
+            for row in (await ctx.db.execute(staff)).all()
+        }
     entries = []
     for row in rows:
         name, roles = known.get(row.actor_id, ("", ())) if row.actor_kind == "user" else ("", ())
