@@ -5,7 +5,7 @@ Stored and exchanged values stay ISO 8601 and UTC; this is for eyes only.
 
 from __future__ import annotations
 
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from functools import cache
 from zoneinfo import ZoneInfo
 
@@ -18,18 +18,21 @@ _CALENDARS = {"gregorian": "gregory", "umm-al-qura": "islamic-umalqura", "persia
 
 
 @cache
-def _formatter(code: str, calendar: str, skeleton: str, zone: str) -> icu.SimpleDateFormat:
+def _formatter(code: str, calendar: str, skeleton: str) -> icu.SimpleDateFormat:
     # Latin digits in every language: the product's figures are set in them, and mixed digits are misread.
     locale = icu.Locale.forLanguageTag(f"{code}-u-ca-{_CALENDARS[calendar]}-nu-latn")
     pattern = icu.DateTimePatternGenerator.createInstance(locale).getBestPattern(skeleton)
     formatter = icu.SimpleDateFormat(pattern, locale)
-    formatter.setTimeZone(icu.TimeZone.createTimeZone(zone))
+    formatter.setTimeZone(icu.TimeZone.getGMT())
     return formatter
 
 
 def _write(locale: Locale, moment: datetime, skeleton: str, zone: ZoneInfo) -> str:
     code = "en-GB" if locale.language == "en" else locale.language
-    return str(_formatter(code, locale.calendar, skeleton, zone.key).format(moment.timestamp()))
+    # ICU carries time zone rules of its own, and of another age: it gets the clock on the clinic's wall and only writes it,
+    # or a date and the time beside it could stand on two sides of midnight.
+    wall = moment.astimezone(zone).replace(tzinfo=UTC)
+    return str(_formatter(code, locale.calendar, skeleton).format(wall.timestamp()))
 
 
 def long_date(locale: Locale, moment: date | datetime, zone: ZoneInfo) -> str:

@@ -133,3 +133,15 @@ def test_dates_and_clocks_are_the_clinics_and_in_latin_digits():
 def test_every_offered_language_is_complete_for_every_distribution():
     assert len(list(distributions(ROOT))) >= 5
     assert faults(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["Africa/Casablanca", "Asia/Amman", "America/Sao_Paulo", "Asia/Tehran", "Europe/Paris"]
+)
+def test_a_date_and_the_clock_beside_it_are_on_the_same_side_of_midnight(name):
+    """In every hour of a year: whatever rules a library carries of its own, the clinic's zone decides."""
+    zone, locale = ZoneInfo(name), get_locale("en")
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    for hour in range(0, 8760, 5):
+        local = (moment + timedelta(hours=hour)).astimezone(zone)
+        assert dates.medium_date(locale, local, zone) == f"{local.day} {local:%b %Y}".replace("Sep ", "Sept "), local
