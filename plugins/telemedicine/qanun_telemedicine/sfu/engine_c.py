@@ -369,7 +369,7 @@ class CEngine:
         if one is None:
             return []
         count = self._lib.qe_take_arrivals(self._engine, one.handle, self._numbers, _MOST_ARRIVALS)
-        return [(each.number, each.at_ns) for each in self._numbers[0:count]]
+        return [(each.number, each.at_ns) for each in self._numbers[0:count]] if count else []
 
     def streams(self, transport: str) -> list[StreamState]:
         one = self._transports.get(transport)
@@ -408,8 +408,12 @@ class CEngine:
         count = self._lib.qe_missing(
             self._engine, one.handle, now_ns, pairs, _MOST_MISSING, self._layers, self._count, _MOST_STREAMS
         )
-        for track, rid in [self._layer(each) for each in self._layers[0 : self._count[0]]]:
-            self._listener.key_frame_needed(track, rid)
+        # Asked of everybody twenty times a second, and mostly there is nothing.
+        if self._count[0]:
+            for track, rid in [self._layer(each) for each in self._layers[0 : self._count[0]]]:
+                self._listener.key_frame_needed(track, rid)
+        if not count:
+            return []
         made: dict[int, list[int]] = {}
         for at in range(0, 2 * count, 2):
             made.setdefault(pairs[at], []).append(pairs[at + 1])
