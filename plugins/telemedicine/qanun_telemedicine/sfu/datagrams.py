@@ -27,6 +27,8 @@ _DONTWAIT = 0x40
 _SOL_UDP, _UDP_SEGMENT = 17, 103
 #: The kernel's limits for one such datagram: segments, and bytes.
 _SEGMENTS, _SEGMENTED = 64, 65_000
+#: A way with a small MTU also makes it refuse (EINVAL), but only there; so often in a row it is the kernel.
+_REFUSALS = 16
 _VECTOR = struct.Struct("@QQ")
 #: A control message that holds the segment size: length, level, type, value, padding.
 _CONTROL = struct.Struct("@QiiH6x")
@@ -102,8 +104,9 @@ class Datagrams:
         self._controls = _ffi.new("char[]", 24 * _SEND)
         self._controls_bytes = memoryview(_ffi.buffer(self._controls)).cast("B")
         self._control = [self._controls + 24 * i for i in range(_SEND)]
-        #: Whether the kernel cuts joined packets; found out when it first refuses.
+        #: Whether the kernel cuts joined packets; found out when it refuses.
         self._joins = True
+        self._refusals = 0
         self.unsent = 0
 
     @property
@@ -165,15 +168,19 @@ class Datagrams:
         while done < count:
             sent = int(self._libc.sendmmsg(self._fd, self._out.headers + done, count - done, 0))
             if sent > 0:
+                if self._refusals and any(len(run[2]) > 1 for run in runs[done : done + sent]):
+                    self._refusals = 0
                 done += sent
                 continue
             if len(runs[done][2]) > 1 and _ffi.errno in (errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOPROTOOPT):
                 # Interfaces without checksum offload can't cut; then nothing sent here is ever joined again.
-                self._joins = False
-                for run in runs[done:]:
-                    for i in run[2]:
-                        self._send_one(i, run[0])
-                return
+                self._refusals += 1
+                if _ffi.errno != errno.EINVAL or self._refusals == _REFUSALS:
+                    self._joins = False
+                for i in runs[done][2]:
+                    self._send_one(i, runs[done][0])
+                done += 1
+                continue
             # One destination refuses, or the kernel's buffer is full: the network would lose that packet too.
             self.unsent += len(runs[done][2])
             done += 1

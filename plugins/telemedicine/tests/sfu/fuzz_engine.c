@@ -39,7 +39,7 @@ static int kernel_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int
     for (unsigned i = 0; i < count; i++) {
         const struct msghdr *m = &messages[i].msg_hdr;
         int fails = roll(12) ? 0 : roll(3) ? EINTR : ECONNREFUSED;
-        if (m->msg_iovlen > 1 && refuses_to_cut) fails = EIO;
+        if (m->msg_iovlen > 1 && (refuses_to_cut || !roll(20))) fails = refuses_to_cut ? refuses_to_cut : EINVAL;
         if (fails) {
             if (!i && fails == ECONNREFUSED) lost_on_the_way += m->msg_iovlen;
             errno = fails;
@@ -324,11 +324,12 @@ static void fuzz(long steps) {
     read_events();
 }
 
-static void send_much(long steps) {
+static void send_much(long steps, int refusal) {
     struct outbox *o = calloc(1, sizeof *o);
     uint32_t numbers[256] = {0};
     for (long i = 0; i < steps; i++) {
-        refuses_to_cut = i > steps / 2;
+        refuses_to_cut = i > steps / 2 ? refusal : 0;
+        assert(refuses_to_cut || !o->whole);
         uint32_t room = roll(10) ? roll(20) : SEND, whoms = 1 + roll(roll(3) ? 4 : 200), usual = 8 + roll(1200);
         for (o->queued = 0; o->queued < room; o->queued++) {
             uint8_t whom = (uint8_t)roll(whoms), *slot = o->memory[o->queued];
@@ -344,6 +345,8 @@ static void send_much(long steps) {
     }
     assert(o->whole && o->joined);
     free(o);
+    taken_over = lost_on_the_way = made = 0;
+    memset(expected, 0, sizeof expected);
 }
 
 static void threads(long milliseconds) {
@@ -403,7 +406,8 @@ int main(int count, char **words) {
     state = 88172645463325252ull;
     if (count > 1 && !strcmp(words[1], "threads")) threads(amount);
     else if (count > 1 && !strcmp(words[1], "outbox")) {
-        send_much(amount);
+        send_much(amount, EIO);
+        send_much(amount, EINVAL);
         return 0;
     } else {
         state += count > 1 ? strtoull(words[1], NULL, 10) * 0x9E3779B97F4A7C15ull : 0;

@@ -10,6 +10,8 @@
 /* The kernel's limits for one such datagram: segments, and bytes. */
 #define CUT_MOST 64
 #define CUT_BYTES 65000
+/* A way with a small MTU also makes it refuse (EINVAL), but only there; so often in a row it is the kernel. */
+#define REFUSALS 16
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
 #endif
@@ -44,7 +46,8 @@ struct outbox {
         struct cmsghdr align;
         uint8_t room[CMSG_SPACE(sizeof(uint16_t))];
     } controls[SEND];
-    bool whole; /* the kernel does not cut; found out when it first refuses */
+    bool whole; /* the kernel does not cut; found out when it refuses */
+    uint32_t refusals;
     _Atomic uint64_t unsent, joined;
 };
 
@@ -125,16 +128,17 @@ static void flush(struct outbox *o, int fd) {
     for (uint32_t done = 0; done < o->runs;) {
         int sent = sendmmsg(fd, o->headers + done, o->runs - done, 0);
         if (sent > 0) {
-            done += (uint32_t)sent;
+            for (; sent; sent--)
+                if (o->run[done++].count > 1) o->refusals = 0;
             continue;
         }
         if (sent < 0 && errno == EINTR) continue;
         if (o->run[done].count > 1 &&
             (errno == EIO || errno == EINVAL || errno == EOPNOTSUPP || errno == ENOPROTOOPT)) {
             /* Interfaces without checksum offload can't cut; then nothing sent here is ever joined again. */
-            o->whole = true;
-            for (; done < o->runs; done++) send_whole(o, fd, done);
-            return;
+            if (errno != EINVAL || ++o->refusals == REFUSALS) o->whole = true;
+            send_whole(o, fd, done++);
+            continue;
         }
         /* One destination refuses, or the kernel's buffer is full: the network would lose that packet too. */
         o->unsent += o->run[done++].count;
