@@ -170,7 +170,7 @@ async def test_a_doctor_and_a_patient_meet(near: Browser, far: Browser, stack: S
     assert "the chain holds" in await stack.qanun("audit", "verify")
     await phone.click('[data-part="after"] a.btn-primary')
     await phone.goto("/portal/al-razi/record")
-    await expect(phone.get_by_text(DOCTOR).first).to_be_visible()
+    await expect(phone.get_by_text("د. نادية رحماني").first).to_be_visible()
     await expect(phone.get_by_text("شاهد").or_(phone.get_by_text("التسجيل")).first).to_be_visible()
     await phone.goto("/portal/al-razi/visits")
     await expect(phone.locator("section[aria-labelledby=past] a").first).to_be_visible()
