@@ -136,9 +136,9 @@ async def _measure(options: argparse.Namespace, made: Clinic, running: Server, p
     first.close()
     host = "127.0.0.1"
     await http.busy(host, running.port, paths, headers, connections=4, seconds=3)  # warm
-    before = running.cpu()
+    before, database = running.cpu(), made.database_cpu()
     steady = await http.steady(host, running.port, paths, headers, rate=options.rate, seconds=options.seconds)
-    used = running.cpu() - before
+    used, asked = running.cpu() - before, made.database_cpu() - database
     busy = await http.busy(host, running.port, paths, headers, connections=options.connections, seconds=options.seconds)
     print(f"page {len(page) / 1000:.1f} kB, as sent {len(body) / 1000:.1f} kB")
     for name, answers in ((f"{options.rate:g}/s", steady), (f"{options.connections} connections", busy)):
@@ -147,7 +147,7 @@ async def _measure(options: argparse.Namespace, made: Clinic, running: Server, p
             f"p99 {answers.percentile(0.99):7.1f} ms  {answers.rate:7.1f}/s  {dict(answers.status)}"
         )
     print(
-        f"web: {used / len(steady.seconds) * 1000:.1f} ms CPU a page, idle {idle:.0f} MB a process ({together:.0f} MB all), "
+        f"web: {used / len(steady.seconds) * 1000:.1f} ms CPU a page, database {asked / len(steady.seconds) * 1000:.1f} ms, idle {idle:.0f} MB a process ({together:.0f} MB all), "
         f"after the load {running.total() / 1e6:.0f} MB (largest process {running.largest() / 1e6:.0f} MB)"
     )
     wrong = sum(count for answers in (steady, busy) for code, count in answers.status.items() if code != 200)

@@ -34,6 +34,10 @@ class Clinic:
     cookie: str
     postgres: Any
 
+    def database_cpu(self) -> float:
+        """Seconds, of all processes of the database."""
+        return sum(machine.cpu(pid).exact for pid in machine.family(self.postgres.pid))
+
     def fill(self, table: str, source: str, columns: dict[str, str]) -> None:
         """Rows made by the database: one per row of `source`, an SQL FROM clause; each column an expression over it.
 

@@ -70,7 +70,4 @@ async def finish(ctx: Context) -> None:
         await jobs.defer(ctx.db, ctx.tenant.id, request, queue=job.queue)
     ctx.jobs.clear()
     await send(ctx)
-    if ctx.audits:
-        await ctx.db.flush()
-        await audit.append(ctx)
-    await ctx.db.commit()
+    await audit.append_and_commit(ctx)

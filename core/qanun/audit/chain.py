@@ -1,8 +1,8 @@
 """The chain: canonical JSON (RFC 8785 for the values used here) → SHA-256 leaf → SHA-256 of previous hash and leaf.
 
-`append` runs as the last statement before a commit, because it holds the clinic's chain head until then. The hash is
-computed inside PostgreSQL, in one round trip; `verify` recomputes it in Python from the stored bodies, so the two are
-independent of one another.
+`append_and_commit` ends a transaction: the head of the clinic's chain is held from the appending to the commit, so both
+travel to PostgreSQL together — a busy process would otherwise let everybody wait for its next turn. The hash is computed
+inside PostgreSQL; `verify` recomputes it in Python from the stored bodies, so the two are independent of one another.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, select, text
-from sqlalchemy.dialects.postgresql import ARRAY
+import psycopg
+from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.types import Text
 
 from qanun.audit.models import AuditEvent, AuditHead
 from qanun.context import Context
-from qanun.db import new_id, trusted
+from qanun.db import new_id
 
 GENESIS = bytes(32)
 _PAGE = 2000
 
 # The function is created by core's first migration.
-_APPEND = trusted(text("select core_audit_append(:tenant, :bodies)").bindparams(bindparam("bodies", type_=ARRAY(Text))))
+_APPEND = "select core_audit_append(%s::uuid, %s::text[])"
 
 
 def canonical(value: Mapping[str, Any]) -> str:
@@ -36,10 +36,29 @@ def canonical(value: Mapping[str, Any]) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-async def append(ctx: Context) -> None:
-    """Write the context's gathered audit entries and clear them. Nothing to write: nothing happens, no lock is taken."""
-    if not ctx.audits:
-        return
+async def append_and_commit(ctx: Context) -> None:
+    """Write the context's gathered audit entries, clear them, and commit: both or neither, in one round trip.
+
+    Raises SQLAlchemy's IntegrityError for a constraint that waits for the commit, as a plain commit would. Nothing to
+    write: only the commit, and no lock is taken.
+    """
+    bodies = _bodies(ctx)
+    if bodies:
+        await ctx.db.flush()
+        connection = await (await ctx.db.connection()).get_raw_connection()
+        driver: Any = connection.driver_connection
+        try:
+            async with driver.pipeline():
+                await driver.execute(_APPEND, (ctx.tenant.id, bodies), prepare=True)
+                await driver.commit()
+        except psycopg.Error as error:
+            kind = IntegrityError if isinstance(error, psycopg.IntegrityError) else DBAPIError
+            raise kind("audit and commit", None, error) from error
+    # What SQLAlchemy still believes to be open; the database has nothing left to do.
+    await ctx.db.commit()
+
+
+def _bodies(ctx: Context) -> list[str]:
     bodies = []
     for entry in ctx.audits:
         body: dict[str, Any] = {
@@ -58,7 +77,7 @@ async def append(ctx: Context) -> None:
             body["detail"] = {key: _plain(value) for key, value in entry.detail.items()}
         bodies.append(canonical(body))
     ctx.audits.clear()
-    await ctx.db.execute(_APPEND, {"tenant": ctx.tenant.id, "bodies": bodies})
+    return bodies
 
 
 def _plain(value: Any) -> Any:

@@ -3,10 +3,11 @@
 import psycopg
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 
 from qanun.audit import AuditEvent, verify
 from qanun.errors import ConfigurationError
-from qanun.identity import Patient
+from qanun.identity import Patient, PatientIdentifier
 from qanun.tenancy import tenant_session
 
 
@@ -103,3 +104,18 @@ async def test_neither_the_application_nor_the_owner_can_change_an_event(clinic,
                     connection.execute(statement)
     async with clinic.context() as ctx:
         assert len((await ctx.db.execute(select(AuditEvent))).scalars().all()) == 1
+
+
+async def test_a_constraint_that_waits_for_the_commit_takes_act_and_audit_back_together(clinic, other_clinic):
+    stranger, kept = await other_clinic.patient(), await clinic.patient()
+    before = (await _verdict(clinic)).events
+    with pytest.raises(IntegrityError):
+        async with clinic.context() as ctx:
+            ctx.audit("core.audit.read", patient_id=kept.id)
+            # The reference is checked at the commit: by then the audit entry stands in the same transaction.
+            ctx.db.add(PatientIdentifier(patient_id=stranger.id, system="x", value="1"))
+    verdict = await _verdict(clinic)
+    assert verdict.holds and verdict.events == before
+    async with clinic.context() as ctx:  # the connection is as good as new
+        ctx.audit("core.audit.read", patient_id=kept.id)
+    assert (await _verdict(clinic)).events == before + 1

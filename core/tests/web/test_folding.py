@@ -3,8 +3,8 @@
 import pytest
 
 from qanun.i18n import get_locale
-from qanun.web.templating import environment, stencil
 from qanun.web.templating import _locale as locale_of_page
+from qanun.web.templating import environment, stencil
 
 TEXTS = ["{{ _('Sign in') }}", "{{ _('100%% of it') }}", "{{ pgettext('navigation', 'Main') }}", "{{ icon('check') }}"]
 
