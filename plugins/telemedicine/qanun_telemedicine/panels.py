@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import select
 
 from qanun.api import Context, SlotContent, TimelineEntry, View
 from qanun_telemedicine import service
@@ -14,7 +14,7 @@ from qanun_telemedicine.models import ENDED, IN_PROGRESS, WAITING, Consultation
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.service.listing import called
 from qanun_telemedicine.service.recording import recordings_of
-from qanun_telemedicine.views import call_view, chips_view, open_on_page, people
+from qanun_telemedicine.views import call_view, chips_view, on_page, open_on_page, people
 
 #: A scheduled visit is docked on the chart from this many hours before it until as many after.
 _NEAR_H = 12
@@ -81,27 +81,15 @@ async def next_visit(ctx: Context, patient_id: uuid.UUID, **_: Any) -> View | No
     return View("telemedicine/parts/next_visit.html", values)
 
 
-_HELD = (
-    select(Consultation)
-    .where(
-        Consultation.patient_id == bindparam("patient_id"),
-        Consultation.state == ENDED,
-        Consultation.encounter_id.is_(None),
-    )
-    .order_by(Consultation.ended_at.desc())
-    .limit(bindparam("limit"))
-)
-
-
 async def timeline(ctx: Context, patient_id: uuid.UUID, limit: int) -> Sequence[TimelineEntry]:
     """Visits that were held by video; the encounter itself is the chart's."""
-    rows = (await ctx.db.execute(_HELD, {"patient_id": patient_id, "limit": limit})).scalars().all()
+    rows = [row for row in await on_page(ctx, patient_id) if row.state == ENDED]
     title = ctx.locale.gettext("Video visit", domain="qanun_telemedicine")
     return [
         TimelineEntry(
             row.admitted_at or row.starts_at, title, kind="visit", href=f"/telemedicine/consultations/{row.id}"
         )
-        for row in rows
+        for row in rows[:limit]
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -61,13 +61,17 @@ async def call_view(
     }
 
 
-async def open_on_page(ctx: Context, patient_id: uuid.UUID) -> Consultation | None:
-    """`open_for_patient`, asked once for all parts of one page."""
-    key = ("telemedicine.open", patient_id)
+async def on_page(ctx: Context, patient_id: uuid.UUID) -> Sequence[Consultation]:
+    """`service.concerning`, asked once for all parts of one page."""
+    key = ("telemedicine.concerning", patient_id)
     if key not in ctx.memory:
-        ctx.memory[key] = await service.open_for_patient(ctx, patient_id)
-    found: Consultation | None = ctx.memory[key]
+        ctx.memory[key] = await service.concerning(ctx, patient_id)
+    found: Sequence[Consultation] = ctx.memory[key]
     return found
+
+
+async def open_on_page(ctx: Context, patient_id: uuid.UUID) -> Consultation | None:
+    return service.nearest(ctx, await on_page(ctx, patient_id))
 
 
 async def chips_view(ctx: Context, patient_id: uuid.UUID) -> dict[str, Any]:

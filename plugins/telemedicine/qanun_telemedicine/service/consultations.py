@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import and_, bindparam, or_, select
 
 from qanun.api import (
     N_,
@@ -78,18 +79,31 @@ async def for_appointment(ctx: Context, appointment_id: uuid.UUID) -> Consultati
     return row
 
 
-_OPEN_ONES = (
+_CONCERNING = (
     select(Consultation)
-    .where(Consultation.patient_id == bindparam("patient_id"), Consultation.state.in_(OPEN))
-    .order_by(Consultation.starts_at)
+    .where(
+        Consultation.patient_id == bindparam("patient_id"),
+        or_(Consultation.state.in_(OPEN), and_(Consultation.state == ENDED, Consultation.encounter_id.is_(None))),
+    )
+    .order_by(Consultation.starts_at.desc())
     .limit(50)
 )
 
 
+async def concerning(ctx: Context, patient_id: uuid.UUID) -> Sequence[Consultation]:
+    """What a patient's page is to know of, newest first: open ones, and held ones that no encounter tells of."""
+    return (await ctx.db.execute(_CONCERNING, {"patient_id": patient_id})).scalars().all()
+
+
 async def open_for_patient(ctx: Context, patient_id: uuid.UUID) -> Consultation | None:
     """The one that matters now: in progress, else waiting, else the nearest scheduled one."""
-    found = (await ctx.db.execute(_OPEN_ONES, {"patient_id": patient_id})).scalars().all()
+    return nearest(ctx, await concerning(ctx, patient_id))
+
+
+def nearest(ctx: Context, rows: Sequence[Consultation]) -> Consultation | None:
+    """Of these the one that matters now, as `open_for_patient` says."""
     order = {IN_PROGRESS: 0, WAITING: 1, SCHEDULED: 2}
+    found = [row for row in rows if row.state in order]
     return min(found, key=lambda row: (order[row.state], abs(row.starts_at - ctx.now)), default=None)
 
 
