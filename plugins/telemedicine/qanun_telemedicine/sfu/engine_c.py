@@ -94,6 +94,7 @@ class CEngine:
         self._pairs = new("uint32_t[]", 2 * _MOST_MISSING)
         self._layers = new("qe_layer[]", _MOST_STREAMS)
         self._sender_states = new("qe_sender_state[]", 0)
+        self._translated = new("qe_translated[]", _MOST_STREAMS)
         self._count = new("uint32_t *")
         self._raw = new("uint8_t[8]")
 
@@ -282,6 +283,9 @@ class CEngine:
         handle = self._made(self._lib.qe_sender_add(self._engine, one.handle, struct))
         made = Sender(sender, serial, handle)
         one.senders[sender.id] = one.by_ssrc[sender.ssrc] = self._by_serial[serial] = made
+        if len(self._by_serial) > len(self._translated):
+            # A track may be sent in every section there is.
+            self._translated = self._ffi.new("qe_translated[]", 2 * len(self._by_serial))
 
     def remove_sender(self, transport: str, sender: str) -> None:
         one = self._transports.get(transport)
@@ -323,10 +327,9 @@ class CEngine:
         if one is None:
             return []
         now = time.monotonic_ns()
-        most = sum(len(transport.senders) for transport in self._transports.values())
-        out = self._ffi.new("qe_translated[]", most)
+        out = self._translated
         answer = self._lib.qe_translate(
-            self._engine, one.handle, report.ssrc, report.timestamp & 0xFFFFFFFF, report.ntp, now, out, most
+            self._engine, one.handle, report.ssrc, report.timestamp & 0xFFFFFFFF, report.ntp, now, out, len(out)
         )
         if answer & 1:
             for tap in one.taps:
