@@ -41,8 +41,16 @@ async def test_two_clinics_calls_do_not_meet(clinic: Clinic, chromium: Browser) 
         await pages[name].begin(room)
     for page in pages.values():
         await page.sees_and_hears(10)
-    assert await pages["a"].remote() == ["b"]
-    assert await pages["c"].remote() == ["d"]
+    # Somebody may be coming back just now on a busy machine; somebody of the other clinic is never there.
+    for name, other in (("a", "b"), ("b", "a"), ("c", "d"), ("d", "c")):
+        seen: set[str] = set()
+
+        async def meets(page: Caller = pages[name], other: str = other, seen: set[str] = seen) -> bool:
+            seen.update(await page.remote())
+            return other in seen
+
+        await until(meets, f"{name} meets {other}")
+        assert seen == {other}
     stats = await clinic.client.stats()
     for room, members in (("nour-1", {"a", "b"}), ("shifa-1", {"c", "d"})):
         assert set(stats[room]) == members
