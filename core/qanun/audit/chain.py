@@ -50,7 +50,7 @@ async def append_and_commit(ctx: Context) -> None:
         try:
             async with driver.pipeline():
                 await driver.execute(_APPEND, (ctx.tenant.id, bodies), prepare=True)
-                await driver.commit()
+                await driver.execute("COMMIT")
         except psycopg.Error as error:
             kind = IntegrityError if isinstance(error, psycopg.IntegrityError) else DBAPIError
             raise kind("audit and commit", None, error) from error

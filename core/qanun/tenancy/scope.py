@@ -14,16 +14,19 @@ from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import event, text
+import psycopg
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction, with_loader_criteria
 from sqlalchemy.orm.context import FromStatement
+from sqlalchemy.util import await_only
 
-from qanun.db import Database, ScopeState, TenantModel, UnscopedStatement, trusted
+from qanun.db import Database, ScopeState, TenantModel, UnscopedStatement
 from qanun.db.engine import OPTION, SCOPED, is_trusted
 from qanun.errors import TenancyViolation
 
-_SET_TENANT = trusted(text("select set_config('app.tenant_id', :tenant, true)"))
+_SET_TENANT = "select set_config('app.tenant_id', %s, true)"
 
 
 class _ScopedSession(Session):
@@ -92,13 +95,25 @@ def _after_flush(session: Session, context: Any) -> None:
         session.scope_state.flushing = False
 
 
+async def _begin_in(driver: Any, tenant_id: uuid.UUID) -> None:
+    """BEGIN and the clinic in one round trip: waking the database up costs more than what it then does.
+
+    Local to the transaction: a session-level setting would travel through the pool to the next clinic.
+    """
+    async with driver.pipeline():
+        await driver.execute(_SET_TENANT, (str(tenant_id),), prepare=True)
+
+
 def _after_begin(session: Session, transaction: SessionTransaction, connection: Any) -> None:
     if not isinstance(session, _ScopedSession):
         return
     connection.info["qanun_scope"] = session.scope_state
-    if session.tenant_id is not None:
-        # Local to the transaction: a session-level setting would travel through the pool to the next clinic.
-        connection.execute(_SET_TENANT, {"tenant": str(session.tenant_id)})
+    if session.tenant_id is not None and not transaction.nested:
+        try:
+            await_only(_begin_in(connection.connection.driver_connection, session.tenant_id))
+        except psycopg.Error as error:
+            connection.invalidate(error)
+            raise OperationalError("begin", None, error, connection_invalidated=True) from error
 
 
 def _after_rollback(session: Session) -> None:
