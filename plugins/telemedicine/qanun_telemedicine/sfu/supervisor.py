@@ -35,7 +35,7 @@ class WorkerSpec:
     advertise: Sequence[str]
     allow_taps: Sequence[str] = ()
     #: "auto", "c" or "python".
-    engine: str = "auto"
+    engine: str = "python"
 
     def command(self) -> list[str]:
         command = [sys.executable, "-m", "qanun_telemedicine.sfu.worker", "--socket", str(self.socket)]

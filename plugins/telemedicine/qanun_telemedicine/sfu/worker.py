@@ -314,7 +314,7 @@ def main() -> None:
         help="addresses that clients are told, separated by commas; with a port if it differs",
     )
     parser.add_argument(
-        "--engine", choices=CHOICES, default="auto", help="the data plane; auto: C where it is there, else Python"
+        "--engine", choices=CHOICES, default="python", help="the data plane; auto: C where it is there, else Python"
     )
     parser.add_argument("--allow-tap", action="append", default=[], help="another package that taps may come from")
     options = parser.parse_args()

@@ -103,7 +103,7 @@ class Caller:
 class Clinic:
     """A supervisor with one worker, and the server of the page."""
 
-    def __init__(self, directory: Path, engine: str = "auto") -> None:
+    def __init__(self, directory: Path, engine: str = "python") -> None:
         self.directory = directory
         self.engine = engine
         self.bridge = Bridge()
@@ -158,7 +158,7 @@ def media_files(media: ModuleType) -> Any:
 @pytest.fixture
 def engine() -> str:
     """Which one the worker runs; tests that concern both parametrise it."""
-    return "auto"
+    return "python"
 
 
 @pytest_asyncio.fixture

@@ -14,8 +14,9 @@ from .conftest import Caller, Clinic, next_port, own_address, until
 from .wire import Wire
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.browser]
-#: The calls that use most of an engine run on the one that "auto" does not choose, too.
-on_both_engines = pytest.mark.parametrize("engine", ["auto", "python"])
+#: The calls that use most of an engine run on the C engine, too, with the long suites: in a browser it has lost the sound after
+#: a killed worker, which nobody has explained yet. It is not the default until that is.
+on_both_engines = pytest.mark.parametrize("engine", ["python", pytest.param("auto", marks=pytest.mark.long)])
 
 
 @on_both_engines
