@@ -29,6 +29,7 @@ LOCKS = ROOT / "appliance" / "locks"
 DISTRIBUTIONS = [
     ROOT / "core",
     *sorted(path for path in (ROOT / "plugins").iterdir() if (path / "pyproject.toml").exists()),
+    ROOT / "appliance",
 ]
 
 

@@ -24,13 +24,13 @@ import urllib.request
 from pathlib import Path
 
 from bootstrap import HOME, ROOT, Missing, Steps, debian_program, environment, run
-from local_ca import server_certificate
 from services import Daemon, Keeper, daemon
 
 from qanun.app import SystemService
 from qanun.app.build import gather
 from qanun.config import Config
 from qanun.db.embedded import EmbeddedPostgres
+from qanun_appliance.local_ca import server_certificate
 
 _SIOCGIFADDR = 0x8915
 _LONGEST_SOCKET_PATH = 85

@@ -14,6 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 OURS = {"qanun": ROOT / "core"} | {f"qanun-{path.name}": path for path in sorted((ROOT / "plugins").iterdir())}
+OURS["qanun-appliance"] = ROOT / "appliance"
 
 
 def compile_lock(target: str, *inputs: str) -> None:

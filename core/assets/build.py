@@ -35,8 +35,8 @@ _USED = re.compile(r"""(?<![\w-])icon(?:\(|=|":\s*)['"]([a-z0-9-]+)['"]""")
 def icon_names() -> list[str]:
     """The list in icons.txt and every name that templates and descriptors of this checkout use."""
     names = set((HERE / "icons.txt").read_text(encoding="utf-8").split())
-    sources = [*ROOT.glob("core/qanun/**/*.html"), *ROOT.glob("plugins/*/qanun_*/**/*.html")]
-    sources += [*ROOT.glob("core/qanun/**/*.py"), *ROOT.glob("plugins/*/qanun_*/**/*.py")]
+    packages = [ROOT / "core" / "qanun", *ROOT.glob("plugins/*/qanun_*"), *ROOT.glob("appliance/qanun_*")]
+    sources = [source for package in packages for kind in ("html", "py") for source in package.rglob(f"*.{kind}")]
     for source in sources:
         names.update(_USED.findall(source.read_text(encoding="utf-8")))
     return sorted(names)

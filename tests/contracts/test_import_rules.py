@@ -39,7 +39,8 @@ forbidden_modules = ["qanun.errors"]
 
 
 def test_every_plugin_and_every_room_is_under_the_rules():
-    plugins = {path.name for path in ROOT.glob("plugins/*/qanun_*") if path.is_dir()}
+    packages = (*ROOT.glob("plugins/*/qanun_*"), *ROOT.glob("appliance/qanun_*"))
+    plugins = {path.name for path in packages if path.is_dir()}
     contracts = {contract["id"]: contract for contract in RULES["contracts"]}
     assert plugins | {"qanun"} == set(RULES["root_packages"])
     assert plugins == set(contracts["plugins-apart"]["modules"])

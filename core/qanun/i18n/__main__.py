@@ -32,7 +32,7 @@ _PLACEHOLDER = re.compile(r"%\(\w+\)[sd]|\{\w+\}")
 def distributions(root: Path) -> Iterator[tuple[str, Path]]:
     """(domain, package folder) of every distribution in the checkout."""
     yield "qanun", root / "core" / "qanun"
-    for package in sorted(root.glob("plugins/*/qanun_*")):
+    for package in sorted((*root.glob("plugins/*/qanun_*"), *root.glob("appliance/qanun_*"))):
         if package.is_dir():
             yield package.name, package
 

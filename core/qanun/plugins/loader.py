@@ -22,7 +22,7 @@ from qanun.plugins import hookspecs
 from qanun.registry import Registry
 
 GROUP = "qanun.plugins"
-BUNDLED = frozenset({"emr", "scheduling", "telemedicine", "portal"})
+BUNDLED = frozenset({"emr", "scheduling", "telemedicine", "portal", "appliance"})
 
 log = structlog.get_logger("qanun.plugins")
 
