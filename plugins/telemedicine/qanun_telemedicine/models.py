@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, CheckConstraint, Index, LargeBinary, UniqueConstraint
@@ -51,6 +51,8 @@ class Consultation(TenantModel):
     #: Somebody of the clinic asked to record, and has not taken it back.
     recording_asked_at: Mapped[datetime | None]
     recording_asked_by: Mapped[uuid.UUID | None]
+    #: Somebody of the clinic pauses the recording; the consents stand.
+    recording_paused_at: Mapped[datetime | None]
 
 
 class Participant(TenantModel):
@@ -149,7 +151,10 @@ class Recording(TenantModel):
 
     __tablename__ = "telemedicine_recording"
     __table_args__ = (
-        CheckConstraint("state in ('recording', 'paused', 'stopped', 'failed')", name="state"),
+        CheckConstraint("state in ('recording', 'paused', 'stopped', 'failed', 'deleted')", name="state"),
+        CheckConstraint("state <> 'deleted' or (deleted_at is not null and length(key) = 0)", name="shredded"),
+        CheckConstraint("ended_because in ('', 'clinic', 'refused', 'withdrawn', 'end', 'fault')", name="ended_because"),
+        Index("ix_telemedicine_recording_keep_until", "tenant_id", "keep_until"),
         Index(
             "uq_telemedicine_recording_running", "tenant_id", "consultation_id", unique=True,
             postgresql_where="state in ('recording', 'paused')",
@@ -167,6 +172,13 @@ class Recording(TenantModel):
     duration_ms: Mapped[int] = mapped_column(default=0)
     octets: Mapped[int] = mapped_column(BigInteger, default=0)
     problem: Mapped[str] = mapped_column(default="")
+    #: Why it stopped: the clinic's button, somebody's no, the visit's end, a fault.
+    ended_because: Mapped[str] = mapped_column(default="")
+    #: Somebody who was recorded took the consent back, while it ran or afterwards.
+    withdrawn_at: Mapped[datetime | None]
+    #: The first day on which it need not be kept any more, by the clinic's policy as last reckoned; none without a policy.
+    keep_until: Mapped[date | None]
+    deleted_at: Mapped[datetime | None]
 
 
 class QualitySample(TenantModel):

@@ -3,6 +3,7 @@
 Everything here works in the caller's transaction and knows neither sockets nor the media server.
 """
 
+from qanun_telemedicine import models_kept  # noqa: F401 - its tables are known wherever the rules are
 from qanun_telemedicine.service.chat import said, say
 from qanun_telemedicine.service.consultations import (
     REFUSALS,
