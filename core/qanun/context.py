@@ -19,7 +19,7 @@ from qanun.tenancy.models import TenantInfo
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-ActorKind = Literal["user", "patient", "system"]
+ActorKind = Literal["user", "patient", "guest", "system"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class ResourceRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """The person (or the system) that acts. `id` is a user's, a portal account's, or the zero UUID for the system."""
+    """The person (or the system) that acts. `id` is a user's, a portal account's, a guest pass's, or the zero UUID for the system."""
 
     kind: ActorKind
     id: uuid.UUID

@@ -138,6 +138,14 @@ class House:
             await expect(chips).not_to_contain_text("Waits")
             self.found["admitted"] = consultation
 
+    async def guest_link(self, name: str, role: str = "interpreter") -> str:
+        """The path of a fresh guest's link to the demonstration patient's visit."""
+        doctor, guests = await self.page("doctor"), f"{await self.consultation()}/guests"
+        assert await post(doctor, guests, {"name": name, "role": role}) in (0, 200, 303)
+        answer = await doctor.request.get(self.stack.base + guests)
+        found = re.findall(r'data-copy="[^"]*?(/guest/[^"]+/i/[^"]+)"', await answer.text())
+        return str(found[-1])
+
     async def ended(self) -> None:
         await self.admitted()
         if "ended" not in self.found:

@@ -143,6 +143,35 @@ async def patient_in_call(house: House, page: Page) -> None:
     await expect(page.locator("#telemedicine-call")).to_have_attribute("data-running", "true", timeout=20_000)
 
 
+async def guest_enters(house: House, page: Page) -> None:
+    await page.goto(await house.guest_link("Karim Idrissi", "relative"))
+
+
+async def guest_closed(house: House, page: Page) -> None:
+    await page.goto(f"/guest/{CLINIC}")
+
+
+async def guest_waits(house: House, page: Page) -> None:
+    await page.goto(await house.guest_link("Huda Alami"))
+    await page.click("main form button.btn-primary")
+    await waits(page, page.url)
+
+
+async def guest_checks(house: House, page: Page) -> None:
+    await page.goto(await house.guest_link("Omar Berrada", "colleague"))
+    await page.click("main form button.btn-primary")
+    for what in ("camera", "microphone", "network"):
+        await page.wait_for_selector(f'[data-check="{what}"][data-tone="ok"]')
+
+
+async def chart_with_guests(house: House, page: Page) -> None:
+    await guest_waits(house, await house.page("", "ar"))
+    await house.admitted()
+    await page.goto(await house.chart())
+    await page.wait_for_selector("#telemedicine-guests [name=way]")
+    await page.click(".q-tm-invite > summary")
+
+
 async def patient_after(house: House, page: Page) -> None:
     await house.ended()
     await page.goto(await house.visit())
@@ -187,6 +216,11 @@ PLACES = [
     Place("day-somebody-waits", "doctor", day_waiting),
     Place("chart-docked", "doctor", chart_docked, dark=True),
     Place("consultation", "doctor", consultation),
+    Place("guest-enters", "", guest_enters),
+    Place("guest-closed", "", guest_closed),
+    Place("guest-device-check", "", guest_checks),
+    Place("guest-waits", "", guest_waits),
+    Place("chart-with-guests", "doctor", chart_with_guests, dark=True),
     Place("chart-in-call", "doctor", chart_in_call),
     Place("patient-in-call", "patient", patient_in_call),
     Place("patient-after", "patient", patient_after),

@@ -14,7 +14,8 @@ from qanun.app.web import all_routes
 from qanun.testing.clinics import ROLES
 
 MATRIX = tomllib.loads((Path(__file__).parent / "route_matrix.toml").read_text(encoding="utf-8"))
-EVERYBODY = (*ROLES, "patient")
+EVERYBODY = (*ROLES, "patient", "guest")
+AUDIENCES = {"patient": "portal", "guest": "guest"}
 
 
 def _routes(application):
@@ -42,15 +43,18 @@ def test_the_rows_say_what_the_routes_declare(application):
         if handler.opt.get("public"):
             assert row["roles"] == ["public"], path
         else:
-            assert handler.opt["audience"] == ("portal" if row["roles"] == ["patient"] else "staff"), path
+            own = AUDIENCES.get(row["roles"][0], "staff")
+            assert handler.opt["audience"] == own and (own == "staff" or len(row["roles"]) == 1), path
             assert row["permission"] == str(handler.opt["permission"]), path
 
 
 @pytest.mark.parametrize("role", EVERYBODY)
 async def test_a_role_gets_through_exactly_where_its_row_says(application, clinic, other_clinic, role):
-    """Also for the other clinic's portal: a patient of one clinic is a stranger in the other."""
+    """Also for the other clinic's portal: a patient or guest of one clinic is a stranger in the other."""
     if role == "patient":
         client = await clinic.portal(await clinic.patient())
+    elif role == "guest":
+        client = await clinic.guest()
     else:
         client = await clinic.client(role)
     wrong = []
@@ -60,14 +64,13 @@ async def test_a_role_gets_through_exactly_where_its_row_says(application, clini
         if method == "WEBSOCKET" or row["roles"] == ["public"] or path.endswith(("/live", "/sign-out")):
             continue
         answer = await client.request(method, _url(path, clinic.tenant.slug), data={} if method != "GET" else None)
-        staff_way_in = answer.status_code in (303, 401) and "sign-in" in (
-            answer.headers.get("location", "") + answer.headers.get("x-qanun-sign-in", "")
-        )
-        through = not staff_way_in and answer.status_code != 403
+        way_in = answer.headers.get("location", "") + answer.headers.get("x-qanun-sign-in", "")
+        shown_out = answer.status_code in (303, 401) and ("sign-in" in way_in or re.fullmatch(r"/guest/[^/]+", way_in))
+        through = not shown_out and answer.status_code != 403
         if through != (role in row["roles"]) or answer.status_code >= 500:
             wrong.append(f"{role} {method} {path}: {answer.status_code}")
-        if role == "patient" and "{clinic:str}" in path:
+        if role in AUDIENCES and "{clinic:str}" in path:
             elsewhere = await client.request(method, _url(path, other_clinic.tenant.slug))
             if elsewhere.status_code not in (303, 401, 404):
-                wrong.append(f"patient elsewhere {method} {path}: {elsewhere.status_code}")
+                wrong.append(f"{role} elsewhere {method} {path}: {elsewhere.status_code}")
     assert wrong == []

@@ -3,7 +3,7 @@ every line that appears is a door that somebody opens."""
 
 from pathlib import Path
 
-from qanun.access import Grant
+from qanun.access import Grant, Role
 from qanun.app.build import Assembly, gather
 from qanun.app.web import all_routes, web_application
 
@@ -19,8 +19,9 @@ if __name__ == "__main__":
         for method in sorted(getattr(handler, "http_methods", {"WEBSOCKET"}) - {"HEAD", "OPTIONS"}):
             permission = handler.opt.get("permission")
             held = [grant.role for grant in registry.all(Grant) if permission in map(str, grant.permissions)]
-            staff = handler.opt["audience"] == "staff"
-            roles = ["public"] if handler.opt.get("public") else sorted({r for r in held if (r != "patient") == staff})
+            audience = handler.opt["audience"]
+            own = {role.name for role in registry.all(Role) if role.audience == audience}
+            roles = ["public"] if handler.opt.get("public") else sorted(own.intersection(held))
             named = ", ".join(f'"{role}"' for role in roles)
             rows.append(f'"{method} {path}" = {{ permission = "{permission or ""}", roles = [{named}] }}')
     Path(__file__).with_name("route_matrix.toml").write_text("\n".join([*lines, *sorted(rows), ""]), encoding="utf-8")

@@ -32,7 +32,7 @@ class Core(Permissions):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
-    """A role that a clinic can give to its members. `audience` keeps portal roles apart from staff's."""
+    """A role that a clinic can give to its members. `audience` keeps portal and guest roles apart from staff's."""
 
     id: str
     label: object
@@ -58,6 +58,7 @@ ROLES = (
     Role(id="core.reception", label=N_("Reception")),
     Role(id="core.lab-technician", label=N_("Lab technician")),
     Role(id="core.patient", label=N_("Patient"), audience="portal"),
+    Role(id="core.guest", label=N_("Guest"), audience="guest"),
 )
 
 GRANTS = (

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from qanun.audit import AuditEvent, AuditEventType
 from qanun.context import Context
-from qanun.identity import Membership, User
+from qanun.identity import GuestPass, Membership, User
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,13 @@ async def record_views(ctx: Context, patient_id: uuid.UUID, *, limit: int = 50) 
             row.id: ((other and row.name_alt) or row.name, tuple(row.roles or ()))
             for row in (await ctx.db.execute(staff)).all()
         }
+    guests = {row.actor_id for row in rows if row.actor_kind == "guest"}
+    if guests:
+        passes = select(GuestPass.id, GuestPass.name).where(GuestPass.id.in_(guests))
+        known |= {row.id: (row.name, ()) for row in (await ctx.db.execute(passes)).all()}
     entries = []
     for row in rows:
-        name, roles = known.get(row.actor_id, ("", ())) if row.actor_kind == "user" else ("", ())
+        name, roles = known.get(row.actor_id, ("", ()))
         declared = ctx.registry.get(AuditEventType, row.type)
         entries.append(
             TrailEntry(

@@ -70,7 +70,7 @@ if TYPE_CHECKING:
         register_patient,
     )
     from qanun.identity.patients import likely_duplicates
-    from qanun.identity.signin import invite
+    from qanun.identity.signin import invite, invite_guest, revoke_guest
     from qanun.jobs import Job
     from qanun.plugins import Plugin, hookimpl
     from qanun.records import ResourceProvider
@@ -180,6 +180,7 @@ __all__ = [
     "get_locale",
     "hookimpl",
     "invite",
+    "invite_guest",
     "isolate",
     "json_response",
     "likely_duplicates",
@@ -203,6 +204,7 @@ __all__ = [
     "render",
     "render_contribution",
     "render_slot",
+    "revoke_guest",
     "same",
     "still_allowed",
     "to_ascii_digits",

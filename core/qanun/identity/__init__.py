@@ -5,6 +5,7 @@ Core knows names, birth dates, identifiers and contacts — never what is wrong 
 """
 
 from qanun.identity.models import (
+    GuestPass,
     Membership,
     Patient,
     PatientAccount,
@@ -18,6 +19,7 @@ from qanun.identity.models import (
 from qanun.identity.patients import PatientDraft, PatientSummary, find_patients, patient, register_patient
 
 __all__ = [
+    "GuestPass",
     "Membership",
     "Patient",
     "PatientAccount",

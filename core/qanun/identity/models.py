@@ -42,13 +42,15 @@ class Membership(GlobalModel):
 
 
 class SignInSession(GlobalModel):
-    """A server-side session. The cookie holds a random token; only its hash is stored. Staff and portal never mix."""
+    """A server-side session. The cookie holds a random token; only its hash is stored. Staff, portal and guests never mix."""
 
     __tablename__ = "core_session"
     __table_args__ = (
-        CheckConstraint("kind in ('staff', 'portal')", name="kind"),
+        CheckConstraint("kind in ('staff', 'portal', 'guest')", name="kind"),
         CheckConstraint("(kind = 'staff') = (user_id is not null)", name="staff_has_user"),
         CheckConstraint("(kind = 'portal') = (account_id is not null)", name="portal_has_account"),
+        CheckConstraint("(kind = 'guest') = (guest_id is not null)", name="guest_has_pass"),
+        Index("ix_core_session_guest", "guest_id", postgresql_where="guest_id is not null"),
     )
 
     token_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
@@ -56,6 +58,9 @@ class SignInSession(GlobalModel):
     user_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("core_user.id"))
     account_id: Mapped[uuid.UUID | None]
     patient_id: Mapped[uuid.UUID | None]
+    #: A guest's pass and the name it was made out to.
+    guest_id: Mapped[uuid.UUID | None]
+    guest_name: Mapped[str] = mapped_column(default="")
     tenant_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("core_tenant.id"))
     locale: Mapped[str] = mapped_column(default="")
     seen_at: Mapped[datetime]
@@ -164,3 +169,17 @@ class PortalInvitation(TenantModel):
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(default=0)
+
+
+class GuestPass(TenantModel):
+    """A one-time, expiring link for somebody without an account: bound to a name, it leads to `target` and nowhere else."""
+
+    __tablename__ = "core_guest_pass"
+    __table_args__ = (UniqueConstraint("tenant_id", "token_hash"),)
+
+    name: Mapped[str]
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    target: Mapped[str]
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]

@@ -21,6 +21,7 @@ from qanun.db import Database, new_id, trusted
 from qanun.errors import Invalid, NotFound, TooMany
 from qanun.i18n import N_, to_ascii_digits
 from qanun.identity.models import (
+    GuestPass,
     Membership,
     Patient,
     PatientAccount,
@@ -40,6 +41,8 @@ PORTAL_IDLE = timedelta(minutes=30)
 PORTAL_LIFE = timedelta(hours=12)
 INVITATION_LIFE = timedelta(days=14)
 INVITATION_ATTEMPTS = 5
+GUEST_IDLE = timedelta(minutes=30)
+GUEST_LIFE = timedelta(days=2)
 WRONG = N_("The sign-in name or the password is not right.")
 
 
@@ -59,6 +62,7 @@ class SignedIn:
     tenant: TenantInfo | None
     disabled_plugins: frozenset[str]
     seen_at: datetime
+    guest_id: uuid.UUID | None = None
 
 
 async def _begin(session: AsyncSession, kind: str, life: timedelta, **owner: object) -> str:
@@ -224,6 +228,55 @@ async def activate(ctx: Context, invited: Invited, birth_date: str, password: st
     return await _admit_patient(ctx, account)
 
 
+async def invite_guest(ctx: Context, name: str, target: str, *, life: timedelta = GUEST_LIFE) -> tuple[uuid.UUID, str]:
+    """A pass for somebody without an account: its id and the one-time token that leads to `target` (a path below
+    `/guest/`). Only the token's hash is kept; whoever uses it may reach what the role `guest` may, under this name.
+    """
+    if not target.startswith(f"/guest/{ctx.tenant.slug}/") or "//" in target:
+        raise Invalid({"target": "must be a path for guests of this clinic"})
+    token, id = random_token(), new_id()
+    ctx.db.add(
+        GuestPass(id=id, name=name, token_hash=token_hash(token), target=target, expires_at=ctx.now + life)
+    )  # fmt: skip
+    return id, token
+
+
+async def guest_pass(ctx: Context, token: str) -> GuestPass:
+    """Raises NotFound when the link is unknown, expired or revoked. A used one is found: its owner may come back by it."""
+    statement = select(GuestPass).where(GuestPass.token_hash == token_hash(token)).with_for_update()
+    found = (await ctx.db.execute(statement)).scalar_one_or_none()
+    if found is None or found.revoked_at is not None or found.expires_at <= ctx.now:
+        raise NotFound("invitation")
+    return found
+
+
+async def admit_guest(ctx: Context, token: str, locale: str) -> tuple[str, GuestPass]:
+    """First use of a pass: a session's token, and the pass, which is used up. Raises NotFound when it was used before."""
+    found = await guest_pass(ctx, token)
+    if found.used_at is not None:
+        raise NotFound("invitation")
+    found.used_at = ctx.now
+    ctx.audit("core.guest.enter", detail={"guest": str(found.id)})
+    return await _begin(
+        ctx.db, "guest", found.expires_at - ctx.now, guest_id=found.id, guest_name=found.name, tenant_id=ctx.tenant.id,
+        locale=locale,
+    ), found  # fmt: skip
+
+
+async def revoke_guest(ctx: Context, guest_id: uuid.UUID) -> None:
+    """The pass opens nothing any more, and who is inside is outside within a second. Unknown ones: nothing happens."""
+    found = (await ctx.db.execute(select(GuestPass).where(GuestPass.id == guest_id))).scalar_one_or_none()
+    if found is None or found.revoked_at is not None:
+        return
+    found.revoked_at = ctx.now
+    await ctx.db.execute(
+        update(SignInSession)
+        .where(SignInSession.guest_id == guest_id, SignInSession.tenant_id == ctx.tenant.id)
+        .values(ended_at=ctx.now)
+    )
+    ctx.audit("core.guest.revoke", detail={"guest": str(guest_id)})
+
+
 def _look_up_statement() -> Select[Any]:
     """Built once: every request runs it, and putting it together costs more than running it."""
     disabled = (
@@ -231,15 +284,16 @@ def _look_up_statement() -> Select[Any]:
         .where(PluginState.tenant_id == SignInSession.tenant_id, PluginState.enabled.is_(False))
         .scalar_subquery()
     )
-    return (
+    statement: Any = (
         select(
             SignInSession.id,
             SignInSession.locale,
             SignInSession.user_id,
             SignInSession.account_id,
             SignInSession.patient_id,
+            SignInSession.guest_id,
             SignInSession.seen_at,
-            User.name,
+            func.coalesce(User.name, SignInSession.guest_name),
             Membership.roles,
             Membership.practitioner_id,
             *(getattr(Tenant, field.name) for field in fields(TenantInfo)),
@@ -264,7 +318,13 @@ def _look_up_statement() -> Select[Any]:
             or_(User.id.is_(None), User.disabled_at.is_(None)),
         )
     )
+    built: Select[Any] = statement
+    return built
 
+
+#: The one role that sessions of a kind have; staff's are their memberships'.
+_ROLE = {"portal": "patient", "guest": "guest"}
+_IDLE = {"staff": STAFF_IDLE, "portal": PORTAL_IDLE, "guest": GUEST_IDLE}
 
 # Plain columns of tables without a clinic: the ORM has nothing to add, and every request would pay for its asking.
 _LOOK_UP = trusted(_look_up_statement())
@@ -273,17 +333,30 @@ _LOOK_UP = trusted(_look_up_statement())
 async def look_up(session: AsyncSession, token: str, kind: str) -> SignedIn | None:
     """The live session behind a cookie, with everything a request needs, in one query. None when it is not (any more)."""
     now = datetime.now(UTC)
-    idle = STAFF_IDLE if kind == "staff" else PORTAL_IDLE
+    idle = _IDLE[kind]
     values = {"token_hash": token_hash(token), "kind": kind, "now": now, "idle_since": now - idle}
     row = (await (await session.connection()).execute(_LOOK_UP, values)).first()
     if row is None:
         return None
-    identity, locale, user_id, account_id, patient_id, seen_at, name, roles, practitioner_id, *clinic, disabled = row
+    (
+        identity,
+        locale,
+        user_id,
+        account_id,
+        patient_id,
+        guest_id,
+        seen_at,
+        name,
+        roles,
+        practitioner_id,
+        *clinic,
+        disabled,
+    ) = row
     tenant = TenantInfo(*clinic) if clinic[0] is not None else None
-    if kind == "portal":
+    if kind in _ROLE:
         if tenant is None:
             return None
-        roles = ["patient"]
+        roles = [_ROLE[kind]]
     elif tenant is not None and not roles:
         tenant = None  # the membership ended: choose again
     return SignedIn(
@@ -299,6 +372,7 @@ async def look_up(session: AsyncSession, token: str, kind: str) -> SignedIn | No
         tenant,
         frozenset(disabled or ()),
         seen_at,
+        guest_id,
     )
 
 

@@ -19,7 +19,7 @@ from qanun.db import new_id
 from qanun.i18n import get_locale
 from qanun.identity import Membership, Patient, PatientAccount, PatientDraft, Practitioner, User, register_patient
 from qanun.identity.passwords import hash_password
-from qanun.identity.signin import sign_in_patient, sign_in_staff
+from qanun.identity.signin import admit_guest, invite_guest, sign_in_patient, sign_in_staff
 from qanun.tenancy import Tenant, TenantInfo, global_session
 from qanun.web.security import COOKIES
 
@@ -105,6 +105,17 @@ class Clinic:
     async def portal(self, patient: Patient) -> httpx.AsyncClient:
         """A client signed in to this clinic's portal as `patient`; their account is made on first use."""
         return self._client({COOKIES["portal"]: await self.portal_token(patient)})
+
+    async def guest(self, target: str = "", name: str = "Huda Alami") -> httpx.AsyncClient:
+        """A client of somebody without an account who came in by a guest's link."""
+        return self._client({COOKIES["guest"]: await self.guest_token(target, name)})
+
+    async def guest_token(self, target: str = "", name: str = "Huda Alami") -> str:
+        async with self.context("system") as ctx:
+            _, token = await invite_guest(ctx, name, target or f"/guest/{self.tenant.slug}/nowhere")
+            await ctx.db.flush()
+            session, _ = await admit_guest(ctx, token, "")
+        return session
 
     async def portal_token(self, patient: Patient) -> str:
         login = self.accounts.get(patient.id)

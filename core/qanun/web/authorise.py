@@ -17,7 +17,7 @@ from litestar.datastructures import State
 from litestar.handlers import BaseRouteHandler
 
 from qanun.access import Core, Runtime, effective_permissions, open_context
-from qanun.context import SYSTEM, Actor, Context
+from qanun.context import SYSTEM, Actor, ActorKind, Context
 from qanun.errors import Forbidden, NotFound, QanunError, Unauthenticated
 from qanun.i18n import Locale, get_locale, locales, negotiate
 from qanun.identity.signin import SignedIn, look_up, touch
@@ -65,11 +65,14 @@ async def signed_in(connection: Connection, kind: str, *, live: bool = False) ->
     return cache[kind]
 
 
+_ACTORS: dict[str, ActorKind] = {"staff": "user", "portal": "patient", "guest": "guest"}
+
+
 def staff_actor(runtime: Runtime, session: SignedIn) -> Actor:
-    """The actor behind a session of either kind, with what its roles allow."""
+    """The actor behind a session of any kind, with what its roles allow."""
     return Actor(
-        kind="user" if session.kind == "staff" else "patient",
-        id=session.user_id or session.account_id or uuid.UUID(int=0),
+        kind=_ACTORS[session.kind],
+        id=session.user_id or session.account_id or session.guest_id or uuid.UUID(int=0),
         name=session.name,
         roles=session.roles,
         permissions=effective_permissions(runtime.registry, session.roles, session.disabled_plugins),

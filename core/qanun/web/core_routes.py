@@ -238,6 +238,50 @@ async def accept_invitation(request: Req, clinic: str, token: str, form: Form) -
     return redirect(None, target, cookies=[cookie])
 
 
+# --- guests: people without an account, invited to one thing ---------------------------------------------------------
+
+
+def _no_way_in(request: Req, tenant: TenantInfo) -> Response[str]:
+    """Used, expired, revoked and unknown look the same."""
+    return _entrance(request, "core/guest_closed.html", 404, tenant=tenant)
+
+
+@get("/guest/{clinic:str}", public="says that a guest's link is needed; no data")
+async def guest_start(request: Req, clinic: str) -> Response[str]:
+    return _entrance(request, "core/guest_closed.html", tenant=await clinic_by_slug(request, clinic))
+
+
+@get("/guest/{clinic:str}/i/{token:str}", public="a guest's one-time link; names nobody")
+async def guest_page(request: Req, clinic: str, token: str) -> Response[str]:
+    """Looking does not use the link up: messengers look before people do."""
+    tenant = await clinic_by_slug(request, clinic)
+    try:
+        async with public_context(request, tenant) as ctx:
+            found = await signin.guest_pass(ctx, token)
+            guest_id, target, used = found.id, found.target, found.used_at is not None
+    except NotFound:
+        return _no_way_in(request, tenant)
+    session = await signed_in(request, "guest")
+    if session is not None and session.guest_id == guest_id:
+        return redirect(None, target)
+    if used:
+        return _no_way_in(request, tenant)
+    return _entrance(request, "core/guest_enter.html", tenant=tenant)
+
+
+@post("/guest/{clinic:str}/i/{token:str}", public="a guest's one-time link, used up by this")
+async def guest_enter(request: Req, clinic: str, token: str) -> Response[str]:
+    tenant = await clinic_by_slug(request, clinic)
+    try:
+        async with public_context(request, tenant) as ctx:
+            session, found = await signin.admit_guest(ctx, token, page_locale(request, None, tenant).code)
+            target = found.target
+    except NotFound:
+        return _no_way_in(request, tenant)
+    cookie = session_cookie("guest", session, secure=runtime_of(request).config.secure_cookies)
+    return redirect(None, target, cookies=[cookie])
+
+
 # --- palette, live line, health, files ----------------------------------------------------------------------------
 
 
@@ -270,7 +314,7 @@ async def _notices(open_context: OpenContext, request: Req) -> AsyncIterator[Ser
     """Topics as SSE events with their ids as data; ends when the session does."""
     runtime = runtime_of(request)
     async with open_context() as ctx:
-        tenant_id, kind = ctx.tenant.id, "staff" if ctx.actor.kind == "user" else "portal"
+        tenant_id, kind = ctx.tenant.id, "staff" if ctx.actor.kind == "user" else "portal"  # guests have no such line
         patient = str(ctx.actor.patient_id) if ctx.actor.patient_id else None
     token = request.cookies.get(COOKIES[kind], "")
     async with runtime.live.listen(tenant_id) as queue:
@@ -324,6 +368,7 @@ async def gallery(ctx: Context) -> Response[str]:
 
 CORE_ROUTES = (
     sign_in_page, sign_in, home, clinics_page, choose_clinic, sign_out, choose_language, account, portal_start,
-    portal_sign_in_page, portal_sign_in, portal_sign_out, invitation_page, accept_invitation, search, live, portal_live,
+    portal_sign_in_page, portal_sign_in, portal_sign_out, invitation_page, accept_invitation, guest_start, guest_page,
+    guest_enter, search, live, portal_live,
     health, static_file, gallery,
 )  # fmt: skip

@@ -59,9 +59,12 @@ def _sign_in(request: Request[Any, Any, Any], error: Unauthenticated) -> Respons
     if kind == "portal":
         parts = path.strip("/").split("/")
         target = f"/portal/{parts[1]}/sign-in" if len(parts) > 1 and parts[0] == "portal" else "/portal"
+    elif kind == "guest":
+        parts = path.strip("/").split("/")
+        target = f"/guest/{parts[1]}" if len(parts) > 1 else "/sign-in"
     else:
         target = "/sign-in"
-    if request.method == "GET" and path not in {"/", "/sign-in"}:
+    if request.method == "GET" and kind != "guest" and path not in {"/", "/sign-in"}:
         target += f"?next={path}"
     if request.headers.get("hx-request") == "true" or _wants_json(request):
         return Response(

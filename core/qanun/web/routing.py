@@ -10,7 +10,7 @@ from litestar.handlers import BaseRouteHandler
 
 from qanun.errors import ConfigurationError
 
-Audience = Literal["staff", "portal"]
+Audience = Literal["staff", "portal", "guest"]
 
 
 def _options(permission: str | None, audience: Audience, public: str | None, live: bool) -> dict[str, Any]:

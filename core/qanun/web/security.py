@@ -1,4 +1,4 @@
-"""Headers on every answer, the two session cookies, and the check that a changing request came from our own pages."""
+"""Headers on every answer, the session cookies, and the check that a changing request came from our own pages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from qanun.errors import Forbidden
 
-COOKIES = {"staff": "qanun_staff", "portal": "qanun_portal"}
+COOKIES = {"staff": "qanun_staff", "portal": "qanun_portal", "guest": "qanun_guest"}
 LANGUAGE_COOKIE = "qanun_language"
 
 _POLICY = (

@@ -19,6 +19,12 @@ AUDIT_EVENTS = (
     AuditEventType(
         id="telemedicine.identity.mismatch", label=N_("Found that the identity does not match"), action="create"
     ),
+    AuditEventType(id="telemedicine.consultation.begin", label=N_("Began a video visit"), action="create"),
+    AuditEventType(id="telemedicine.guest.invite", label=N_("Invited a guest to the video visit"), action="create"),
+    AuditEventType(id="telemedicine.guest.renew", label=N_("Made a new link for a guest"), action="create"),
+    AuditEventType(id="telemedicine.guest.wait", label=N_("Came to the waiting room as a guest"), action="update"),
+    AuditEventType(id="telemedicine.guest.admit", label=N_("Let a guest into the video visit"), action="update"),
+    AuditEventType(id="telemedicine.guest.remove", label=N_("Put a guest out of the video visit"), action="update"),
     AuditEventType(id="telemedicine.chat.send", label=N_("Wrote in the visit’s chat"), action="create"),
     AuditEventType(id="telemedicine.consent.given", label=N_("Agreed to be recorded"), action="create"),
     AuditEventType(id="telemedicine.consent.refused", label=N_("Refused to be recorded"), action="create"),

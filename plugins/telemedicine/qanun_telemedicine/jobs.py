@@ -1,4 +1,4 @@
-"""Background work: keeping a finished recording's index, so that opening it costs nothing."""
+"""Background work: ending guests' sessions, and keeping a finished recording's index, so that opening it costs nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from uuid import UUID
 
 from qanun.api import Context, Job, Key
 from qanun_telemedicine.recording import player
-from qanun_telemedicine.service import recording, recording_key
+from qanun_telemedicine.service import consultation, recording, recording_key, shut
 from qanun_telemedicine.service.recording import binding, folder
 
 
@@ -30,4 +30,12 @@ def _finish(place: Path, key: Key, bound: bytes) -> int | None:
         return None
 
 
-JOBS = (Job(id="telemedicine.finish_recording", run=finish_recording),)
+async def close_guests(ctx: Context, consultation_id: str) -> None:
+    """The sessions of a finished visit's guests end. Idempotent."""
+    await shut(ctx, await consultation(ctx, UUID(consultation_id)))
+
+
+JOBS = (
+    Job(id="telemedicine.finish_recording", run=finish_recording),
+    Job(id="telemedicine.close_guests", run=close_guests),
+)

@@ -56,20 +56,57 @@ class Consultation(TenantModel):
 
 
 class Participant(TenantModel):
-    """A person of a consultation, once, however often they come and go. `subject` is `Patient/…` or `User/…`."""
+    """A person of a consultation, once, however often they come and go. `subject` is `Patient/…`, `User/…` or `Guest/…`."""
 
     __tablename__ = "telemedicine_participant"
     __table_args__ = (
         UniqueConstraint("tenant_id", "consultation_id", "subject"),
-        CheckConstraint("kind in ('practitioner', 'patient', 'staff')", name="kind"),
+        CheckConstraint("kind in ('practitioner', 'patient', 'staff', 'guest')", name="kind"),
     )
 
     consultation_id: Mapped[uuid.UUID] = ref("telemedicine_consultation")
     subject: Mapped[str]
     kind: Mapped[str]
     name: Mapped[str]
+    #: What a guest is here for: one of `GUEST_ROLES`; empty for the others.
+    role: Mapped[str] = mapped_column(default="")
     patient_id: Mapped[uuid.UUID | None] = patient_key(nullable=True)
     practitioner_id: Mapped[uuid.UUID | None] = practitioner_key(nullable=True)
+
+
+INVITED, ADMITTED, REMOVED = "invited", "admitted", "removed"
+GUEST_ROLES = ("relative", "interpreter", "colleague")
+
+
+class Guest(TenantModel):
+    """Somebody without an account who is invited to one consultation, by name and role. `pass_id` is their way in now."""
+
+    __tablename__ = "telemedicine_guest"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "pass_id"),
+        CheckConstraint("state in ('invited', 'waiting', 'admitted', 'removed')", name="state"),
+        CheckConstraint("role in ('relative', 'interpreter', 'colleague')", name="role"),
+        CheckConstraint("state <> 'admitted' or admitted_at is not null", name="admitted"),
+        Index("ix_telemedicine_guest_consultation", "tenant_id", "consultation_id"),
+    )
+
+    consultation_id: Mapped[uuid.UUID] = ref("telemedicine_consultation")
+    pass_id: Mapped[uuid.UUID]
+    name: Mapped[str]
+    role: Mapped[str]
+    state: Mapped[str] = mapped_column(default=INVITED)
+    #: The link's token, sealed under the clinic's key, so that it can be copied again.
+    invitation: Mapped[bytes | None] = mapped_column(LargeBinary)
+    expires_at: Mapped[datetime]
+    invited_by: Mapped[uuid.UUID]
+    waiting_since: Mapped[datetime | None]
+    #: How it was made sure who this is: ways of `guests.WAYS`.
+    identity: Mapped[list[Any]] = mapped_column(default=list)
+    admitted_at: Mapped[datetime | None]
+    admitted_by: Mapped[uuid.UUID | None]
+    admitted_by_name: Mapped[str] = mapped_column(default="")
+    removed_at: Mapped[datetime | None]
+    removed_by: Mapped[uuid.UUID | None]
 
 
 class Presence(TenantModel):

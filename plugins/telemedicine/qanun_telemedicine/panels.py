@@ -22,11 +22,13 @@ _NEAR_H = 12
 
 async def docked_call(ctx: Context, patient_id: uuid.UUID, **_: Any) -> View | None:
     row = await open_on_page(ctx, patient_id)
+    if row is not None and row.state not in (WAITING, IN_PROGRESS):
+        near = abs((row.starts_at - ctx.now).total_seconds()) < _NEAR_H * 3600
+        row = row if near else None
     if row is None:
-        return None
-    near = abs((row.starts_at - ctx.now).total_seconds()) < _NEAR_H * 3600
-    if row.state not in (WAITING, IN_PROGRESS) and not near:
-        return None
+        if ctx.actor.practitioner_id is None:
+            return None
+        return View("telemedicine/parts/begin.html", {"patient_id": patient_id})
     return View("telemedicine/parts/dock.html", await call_view(ctx, row))
 
 

@@ -8,7 +8,7 @@ class Telemedicine(Permissions):
 
     #: See who waits, and what happened in a consultation.
     CONSULTATION_READ = "telemedicine.consultation:read"
-    #: Give a patient a new link to the visit.
+    #: Give a patient a new link to the visit, and invite guests.
     CONSULTATION_INVITE = "telemedicine.consultation:invite"
     #: Confirm who the patient is, admit, talk, end.
     CONSULTATION_HOLD = "telemedicine.consultation:hold"
@@ -16,5 +16,7 @@ class Telemedicine(Permissions):
     RECORDING_PLAY = "telemedicine.recording:play"
     #: Read what patients wrote: the chat and what matters most to them.
     CONVERSATION_READ = "telemedicine.conversation:read"
+    #: A guest's one call.
+    GUEST_ATTEND = "telemedicine.guest:attend"
     #: A patient's own visits.
     VISIT_ATTEND = "telemedicine.visit:attend"

@@ -48,6 +48,7 @@ class TelemedicinePlugin(Plugin):
             Grant(role="reception", permissions=(read, invite)),
             Grant(role="administrator", permissions=(read,)),
             Grant(role="patient", permissions=(Telemedicine.VISIT_ATTEND,)),
+            Grant(role="guest", permissions=(Telemedicine.GUEST_ATTEND,)),
         ]
 
     @hookimpl

@@ -69,6 +69,12 @@ class AskToRecord(Said, tag="record"):
     on: bool
 
 
+class PauseRecording(Said, tag="pause"):
+    """The clinic pauses the recording, or lets it go on."""
+
+    on: bool
+
+
 class Ping(Said, tag="ping"):
     """The page is alive."""
 
@@ -77,5 +83,5 @@ class Servers(Said, tag="servers"):
     """Asks for fresh addresses of the relay before the old credentials end."""
 
 
-Message = Join | Offer | Leave | Back | Enter | Concern | Say | Consent | AskToRecord | Ping | Servers
+Message = Join | Offer | Leave | Back | Enter | Concern | Say | Consent | AskToRecord | PauseRecording | Ping | Servers
 DECODER = msgspec.json.Decoder(Message)

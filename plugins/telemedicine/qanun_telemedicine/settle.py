@@ -39,7 +39,8 @@ async def settle_in(ctx: Context, media: Media, row: Consultation) -> tuple[Reco
     wanted = await plan(ctx, row)
     record = wanted.running
     if wanted.want == "stop" and record is not None:
-        stopped(ctx, row, record, await _tell(media.client.stop_recording(str(record.id))))
+        status = await _tell(media.client.stop_recording(str(record.id)))
+        stopped(ctx, row, record, status, because=wanted.because)
     elif wanted.want == "pause" and record is not None and record.state == "recording":
         await _tell(media.client.pause_recording(str(record.id), True))
         paused(ctx, row, record, True)
@@ -81,8 +82,8 @@ async def _begin(
             if error.code == "exists":
                 return
             log.warning("recording_not_started", code=error.code)
-            stopped(ctx, row, wanted.running, {}, failed=error.code)
-            row.recording_asked_at = row.recording_asked_by = None
+            stopped(ctx, row, wanted.running, {}, because="fault", problem=error.code)
+            row.recording_asked_at = row.recording_asked_by = row.recording_paused_at = None
 
 
 async def recording_failed(open_context: OpenContext, consultation_id: uuid.UUID, media: Media, problem: str) -> None:
@@ -92,8 +93,8 @@ async def recording_failed(open_context: OpenContext, consultation_id: uuid.UUID
         wanted = await plan(ctx, row)
         if wanted.running is not None:
             status = await _tell(media.client.stop_recording(str(wanted.running.id)))
-            stopped(ctx, row, wanted.running, status, failed=problem)
-            row.recording_asked_at = row.recording_asked_by = None
+            stopped(ctx, row, wanted.running, status, because="fault", problem=problem)
+            row.recording_asked_at = row.recording_asked_by = row.recording_paused_at = None
 
 
 async def _tell(request: Any) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from qanun.api import (
 )
 from qanun_telemedicine import schemas, service
 from qanun_telemedicine.media import Media, ice_servers, media_of
-from qanun_telemedicine.models import IN_PROGRESS, OPEN, Consultation, Participant, QualitySample
+from qanun_telemedicine.models import ADMITTED, IN_PROGRESS, OPEN, Consultation, Participant, QualitySample
 from qanun_telemedicine.service.consultations import TOPIC
 from qanun_telemedicine.settle import recording_failed, settle
 from qanun_telemedicine.sfu.client import MediaError
@@ -160,17 +160,21 @@ class Line:
             case schemas.Enter():
                 await self._enter()
             case schemas.Concern():
-                await self._with_row(lambda ctx, row, person: service.write_concern(ctx, row, message.text), lock=True)
+                await self._with_row(lambda ctx, row, person: _write_concern(ctx, row, message.text), lock=True)
             case schemas.Say():
-                await self._with_row(lambda ctx, row, person: service.say(ctx, row, person, message.id, message.text))
+                await self._with_row(
+                    lambda ctx, row, person: service.say(ctx, row, person, message.id, message.text), inside=True
+                )
             case schemas.Consent():
                 await self._with_row(
                     lambda ctx, row, person: service.decide(ctx, row, person, message.decision, message.version),
-                    lock=True,
-                )
+                    lock=True, inside=True,
+                )  # fmt: skip
                 await settle(self.open_context, self._worker(), self.consultation_id)
             case schemas.AskToRecord():
                 await self._ask_to_record(message.on)
+            case schemas.PauseRecording():
+                await self._pause_recording(message.on)
 
     # --- acts -------------------------------------------------------------------------------------------------------------
 
@@ -179,10 +183,14 @@ class Line:
         return row, await service.attend(ctx, row)
 
     async def _with_row(
-        self, act: Callable[[Context, Consultation, Participant], Awaitable[Any]], *, lock: bool = False
-    ) -> None:
+        self, act: Callable[[Context, Consultation, Participant], Awaitable[Any]], *, lock: bool = False,
+        inside: bool = False,
+    ) -> None:  # fmt: skip
+        """`inside`: only for guests who were let in; what others may, the act itself knows."""
         async with self.open_context() as ctx:
             row, person = await self._row(ctx, lock=lock)
+            if inside:
+                await _admitted_guest(ctx, row)
             await act(ctx, row, person)
 
     def _worker(self) -> Media:
@@ -197,6 +205,7 @@ class Line:
         async def come(ctx: Context, row: Consultation, person: Participant) -> None:
             if row.state != IN_PROGRESS:
                 raise Forbidden("not admitted") if row.state in OPEN else Conflict("the consultation is over")
+            await _admitted_guest(ctx, row)
             await service.arrive(ctx, row, person, "call", self.connection)
 
         await self._with_row(come, lock=True)
@@ -220,20 +229,31 @@ class Line:
 
     async def _enter(self) -> None:
         async def enter(ctx: Context, row: Consultation, person: Participant) -> None:
-            if ctx.actor.kind != "patient":
-                raise Forbidden("only the patient waits")
-            await service.enter_waiting_room(ctx, row, person, self.connection)
+            if ctx.actor.kind == "guest":
+                await service.wait(ctx, row, person, self.connection)
+            elif ctx.actor.kind == "patient":
+                await service.enter_waiting_room(ctx, row, person, self.connection)
+            else:
+                raise Forbidden("only patients and guests wait")
 
         await self._with_row(enter, lock=True)
         self.place = self.place or "lobby"
 
     async def _ask_to_record(self, on: bool) -> None:
         async def ask(ctx: Context, row: Consultation, person: Participant) -> None:
-            if ctx.actor.kind == "patient":
+            if ctx.actor.kind != "user":
                 raise Forbidden("the clinic asks")
             await (service.ask_to_record if on else service.stop_asking)(ctx, row)
 
         await self._with_row(ask, lock=True)
+        await settle(self.open_context, self._worker(), self.consultation_id)
+
+    async def _pause_recording(self, on: bool) -> None:
+        async def pause(ctx: Context, row: Consultation, person: Participant) -> None:
+            ctx.require(Telemedicine.CONSULTATION_HOLD)
+            await service.hold(ctx, row, on)
+
+        await self._with_row(pause, lock=True)
         await settle(self.open_context, self._worker(), self.consultation_id)
 
     # --- telling ----------------------------------------------------------------------------------------------------------
@@ -256,7 +276,7 @@ class Line:
         async with self.open_context() as ctx:
             row, person = await self._row(ctx)
             state = await service.snapshot(ctx, row, person)
-            lines = await service.said(ctx, row.id, after=self._last_line)
+            lines = await self._lines(ctx, row)
             taken = await self._taken_over(ctx, person)
         if taken:
             await self._close(_TAKEN_OVER)
@@ -270,6 +290,16 @@ class Line:
                 "type": "said", "id": str(line.id), "client_id": str(line.client_id), "text": line.text,
                 "from": str(author.id), "name": author.name, "me": author.id == person.id, "at": line.sent_at.isoformat(),
             })  # fmt: skip
+
+    async def _lines(self, ctx: Context, row: Consultation) -> list[Any]:
+        """What was said and this person has not heard; guests hear nothing from before they were let in."""
+        since = None
+        if ctx.actor.kind == "guest":
+            me = await service.acting_guest(ctx, row.id)
+            if me.state != ADMITTED:
+                return []
+            since = me.admitted_at
+        return await service.said(ctx, row.id, after=self._last_line, since=since)
 
     async def _taken_over(self, ctx: Context, person: Participant) -> bool:
         """A newer connection of the same person (another tab, another phone) has the call now."""
@@ -302,7 +332,7 @@ class Line:
                 elif event.event == "participant.quality" and mine:
                     await self._send({"type": "quality", **event.data})
                     await self._sample(event.data)
-                elif event.event == "participant.speaker":
+                elif event.event == "participant.speaker" and self.place == "call":
                     await self._send({"type": "speaker", "participant": event.participant})
                 elif event.event == "recording.failed":
                     problem = str(event.data.get("problem", "failed"))
@@ -374,6 +404,18 @@ class Line:
             async with self.open_context() as ctx:
                 row, person = await self._row(ctx)
                 await service.loosen(ctx, row, person, self.connection)
+
+
+async def _admitted_guest(ctx: Context, row: Consultation) -> None:
+    """Raises Forbidden for a guest who has not been let in."""
+    if ctx.actor.kind == "guest" and (await service.acting_guest(ctx, row.id)).state != ADMITTED:
+        raise Forbidden("not admitted")
+
+
+async def _write_concern(ctx: Context, row: Consultation, text: str) -> None:
+    if ctx.actor.kind == "guest":
+        raise Forbidden("the patient's own words")
+    await service.write_concern(ctx, row, text)
 
 
 def _answer(number: int, described: Any) -> dict[str, Any]:

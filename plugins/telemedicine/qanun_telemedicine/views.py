@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from qanun.api import N_, Context, Patient, PatientIdentifier, Practitioner, patient_href
 from qanun_telemedicine import service
-from qanun_telemedicine.models import IN_PROGRESS, OPEN, SCHEDULED, WAITING, Consultation
+from qanun_telemedicine.models import ADMITTED, IN_PROGRESS, OPEN, SCHEDULED, WAITING, Consultation, Guest
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.service.listing import called, minutes_waiting
 from qanun_telemedicine.service.presence import connected
@@ -48,8 +48,6 @@ async def call_view(
         "patient_here": any(one.kind == "patient" and connected(ctx, stay) for one, stay in here),
         "link": await service.invitation_link(ctx, row) if row.state in (SCHEDULED, WAITING) else "",
         "mine": any(one.subject == person and stay.place == "call" for one, stay in here),
-        "may_hold": may_hold,
-        "may_invite": ctx.can(Telemedicine.CONSULTATION_INVITE),
         "question": question,
         "sentences": sentences,
         "wording_version": WORDING_VERSION,
@@ -58,7 +56,55 @@ async def call_view(
         "errors": dict(errors or {}),
         "standalone": standalone,
         "open": row.state in OPEN,
+        **await guests_view(ctx, row),
     }
+
+
+async def guests_view(
+    ctx: Context, row: Consultation, *, values: Mapping[str, Any] | None = None, errors: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Who is invited, waits and was let in, and what may be done about it."""
+    may_invite = ctx.can(Telemedicine.CONSULTATION_INVITE)
+    return {
+        "consultation": row,
+        "guests": await service.guests_seen(ctx, row, links=may_invite),
+        "guest_roles": service.ROLE_LABELS,
+        "guest_ways": service.WAYS,
+        "may_hold": ctx.can(Telemedicine.CONSULTATION_HOLD),
+        "may_invite": may_invite,
+        "guest_values": dict(values or {}),
+        "guest_errors": dict(errors or {}),
+    }
+
+
+async def visit_view(ctx: Context, row: Consultation, *, guest: Guest | None = None) -> dict[str, Any]:
+    """The patient's page of a visit, or a guest's: the same steps; a guest's names nobody but whom they will meet."""
+    _, practitioner = await people(ctx, row)
+    question, sentences = service.wording(ctx.locale)
+    me = f"Guest/{guest.id}" if guest else f"Patient/{row.patient_id}"
+    mine = [stay for person, stay in await service.stays(ctx, row.id) if person.subject == me and stay.place == "call"]
+    let_in = row.state == IN_PROGRESS and (guest is None or guest.state == ADMITTED)
+    waits = row.state == WAITING if guest is None else guest.state == WAITING and row.state in OPEN
+    own = f"/guest/{ctx.tenant.slug}" if guest else f"/portal/{ctx.tenant.slug}"
+    address = f"{own}/visits/{row.id}"
+    return {
+        "consultation": row,
+        "practitioner": practitioner,
+        "with_whom": called(ctx, practitioner),
+        "question": question,
+        "sentences": sentences,
+        "wording_version": WORDING_VERSION,
+        "guest": guest,
+        "concern": "" if guest else row.concern,
+        "address": address,
+        "home": address if guest else own,
+        "let_in": let_in,
+        "start": (
+            "after" if row.state not in OPEN
+            else "call" if let_in and any(stay.left_at is None for stay in mine)
+            else "waiting" if waits else "check"
+        ),
+    }  # fmt: skip
 
 
 async def on_page(ctx: Context, patient_id: uuid.UUID) -> Sequence[Consultation]:

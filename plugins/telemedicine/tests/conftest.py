@@ -24,7 +24,7 @@ from qanun.testing.plugin import free_port
 from qanun.web.security import COOKIES
 from qanun_telemedicine import service
 from qanun_telemedicine.media import SERVICE, Media
-from qanun_telemedicine.models import Consultation
+from qanun_telemedicine.models import Consultation, Guest
 from qanun_telemedicine.sfu.supervisor import Supervisor, WorkerSpec
 
 PATIENCE_S = 30.0
@@ -169,6 +169,14 @@ class Visit:
         async with self.acting() as (ctx, row, _):
             return await service.plan(ctx, row)
 
+    async def invites(self, name: str = "Huda Alami", role: str = "interpreter", by: str = "doctor") -> "Invited":
+        """A guest who has a link in hand."""
+        async with self.acting(by) as (ctx, row, _):
+            guest = await service.invite_to(ctx, row, name, role)
+            await ctx.db.flush()
+            link = (await service.guests_seen(ctx, row, links=True))[-1].link
+        return Invited(self, guest.id, link.removeprefix("http://clinic.test"))
+
     async def page(self, who: str = "doctor", *, by: "Visit | None" = None, origin: str = "http://clinic.test") -> Page:
         """An open socket of staff's or the `patient`'s page; `by` somebody of another visit, with their cookie."""
         them = by or self
@@ -194,6 +202,46 @@ class Visit:
     async def noted(self, type: str) -> list[dict[str, Any]]:
         """The details of every audited act of that type."""
         return [json.loads(event.body).get("detail", {}) for event in await self.audited() if event.type == type]
+
+
+@dataclass
+class Invited:
+    """A guest of a visit. `link` is the path of the link that they were sent."""
+
+    visit: Visit
+    id: uuid.UUID
+    link: str
+    token: str = ""
+
+    @property
+    def address(self) -> str:
+        return f"/guest/{self.visit.clinic.tenant.slug}/visits/{self.visit.id}"
+
+    async def enters(self) -> Any:
+        """Comes in by the link: a client that is this guest's browser."""
+        browser = self.visit.clinic.anonymous()
+        answer = await browser.post(self.link)
+        assert answer.status_code == 303, answer.status_code
+        self.token = browser.cookies[COOKIES["guest"]]
+        return browser
+
+    async def page(self, *, of: "Visit | None" = None) -> Page:
+        """Their page's socket; of another visit, when one is given."""
+        if not self.token:
+            await self.enters()
+        path = f"/guest/{(of or self.visit).clinic.tenant.slug}/visits/{(of or self.visit).id}/socket"
+        clinic = (of or self.visit).clinic
+        page = await Page(clinic.application, path, (COOKIES["guest"], self.token), "http://clinic.test").open()
+        self.visit.pages.append(page)
+        return page
+
+    async def row(self) -> Guest:
+        async with self.visit.clinic.context() as ctx:
+            return await service.guest(ctx, await service.consultation(ctx, self.visit.id), self.id)
+
+    async def let_in(self) -> None:
+        async with self.visit.acting() as (ctx, row, _):
+            await service.admit_guest(ctx, row, await service.guest(ctx, row, self.id), ["vouched"])
 
 
 @pytest_asyncio.fixture

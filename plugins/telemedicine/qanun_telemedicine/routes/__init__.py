@@ -1,9 +1,10 @@
-"""Pages and sockets: staff's, the patient's, and the playing of recordings."""
+"""Pages and sockets: staff's, the patient's, guests', and the playing of recordings."""
 
+from qanun_telemedicine.routes.guests import GuestsController, GuestVisitController
 from qanun_telemedicine.routes.playback import PlaybackController
 from qanun_telemedicine.routes.staff import StaffController
 from qanun_telemedicine.routes.visit import VisitController
 
-ROUTES = (StaffController, VisitController, PlaybackController)
+ROUTES = (StaffController, VisitController, GuestsController, GuestVisitController, PlaybackController)
 
 __all__ = ["ROUTES"]

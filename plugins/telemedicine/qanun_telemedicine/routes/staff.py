@@ -26,7 +26,7 @@ from qanun.api import (
 )
 from qanun_telemedicine import service
 from qanun_telemedicine.media import media_of
-from qanun_telemedicine.models import IN_PROGRESS, OPEN
+from qanun_telemedicine.models import IN_PROGRESS, OPEN, Consultation
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.settle import settle_in
 from qanun_telemedicine.sfu.client import MediaError
@@ -36,6 +36,12 @@ from qanun_telemedicine.views import call_view, chips_view, whole_view
 log = structlog.get_logger("qanun.telemedicine")
 
 _LOBBY = "telemedicine/parts/lobby.html"
+
+
+def _place(ctx: Context, row: Consultation) -> str:
+    """Where this person holds or reads a visit."""
+    chart = patient_href(ctx, row.patient_id) if row.state in OPEN and ctx.can(Telemedicine.CONSULTATION_HOLD) else ""
+    return chart or f"/telemedicine/consultations/{row.id}"
 
 
 class StaffController(Controller):
@@ -76,10 +82,20 @@ class StaffController(Controller):
         row = await service.for_appointment(ctx, appointment_id)
         if row is None:
             raise NotFound("consultation")
-        chart = (
-            patient_href(ctx, row.patient_id) if row.state in OPEN and ctx.can(Telemedicine.CONSULTATION_HOLD) else ""
-        )
-        return redirect(ctx, chart or f"/telemedicine/consultations/{row.id}")
+        return redirect(ctx, _place(ctx, row))
+
+    @get("/consultations/{consultation_id:uuid}/open", permission=Telemedicine.CONSULTATION_READ)
+    async def opened(self, ctx: Context, consultation_id: UUID) -> Response[str]:
+        """Where a visit is held: the chart with the call docked, for who may; else its own page."""
+        row = await service.consultation(ctx, consultation_id)
+        return redirect(ctx, _place(ctx, row))
+
+    @post("/patients/{patient_id:uuid}/begin", permission=Telemedicine.CONSULTATION_HOLD)
+    async def begin(self, ctx: Context, patient_id: UUID) -> Response[str]:
+        """A visit without an appointment, from the chart; the patient's link is in the dock then."""
+        row = await service.begin_now(ctx, patient_id)
+        await ctx.db.flush()
+        return redirect(ctx, _place(ctx, row))
 
     @get("/consultations/{consultation_id:uuid}/lobby", permission=Telemedicine.CONSULTATION_READ, live=True)
     async def lobby(self, ctx: Context, consultation_id: UUID) -> Response[str]:

@@ -10,10 +10,8 @@ from litestar import Controller, Response, WebSocket
 from qanun.api import Context, NotFound, OpenContext, get, page, redirect, websocket
 from qanun_telemedicine import service
 from qanun_telemedicine.permissions import Telemedicine
-from qanun_telemedicine.service.listing import called
-from qanun_telemedicine.service.recording import WORDING_VERSION
 from qanun_telemedicine.sockets import Line
-from qanun_telemedicine.views import people
+from qanun_telemedicine.views import visit_view
 
 
 class VisitController(Controller):
@@ -22,16 +20,9 @@ class VisitController(Controller):
     @get("/{consultation_id:uuid}", permission=Telemedicine.VISIT_ATTEND, audience="portal")
     async def visit(self, ctx: Context, clinic: str, consultation_id: UUID, relay: str = "") -> Response[str]:
         row = await service.consultation(ctx, consultation_id)
-        _, practitioner = await people(ctx, row)
-        question, sentences = service.wording(ctx.locale)
-        stays = await service.stays(ctx, row.id)
-        mine = [stay for person, stay in stays if person.patient_id == row.patient_id and stay.place == "call"]
         ctx.audit("telemedicine.visit.open", patient_id=row.patient_id, entity=service.reference(row))
-        return page(
-            ctx, "telemedicine/visit.html", media=True, consultation=row, practitioner=practitioner,
-            with_whom=called(ctx, practitioner), question=question, sentences=sentences, wording_version=WORDING_VERSION, relay=relay == "1", lines=[],
-            in_call=any(stay.left_at is None for stay in mine), was_there=bool(mine),
-        )  # fmt: skip
+        view = await visit_view(ctx, row)
+        return page(ctx, "telemedicine/visit.html", media=True, relay=relay == "1", **view)
 
     @get("/for/{appointment_id:uuid}", permission=Telemedicine.VISIT_ATTEND, audience="portal")
     async def for_appointment(self, ctx: Context, clinic: str, appointment_id: UUID) -> Response[str]:

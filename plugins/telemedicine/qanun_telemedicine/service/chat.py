@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 
 from sqlalchemy import select
 
@@ -40,9 +41,9 @@ async def say(ctx: Context, row: Consultation, person: Participant, client_id: u
 
 
 async def said(
-    ctx: Context, consultation_id: uuid.UUID, *, after: uuid.UUID | None = None
+    ctx: Context, consultation_id: uuid.UUID, *, after: uuid.UUID | None = None, since: datetime | None = None
 ) -> list[tuple[ChatMessage, Participant]]:
-    """The newest lines, oldest first; with `after`, only what came after that line."""
+    """The newest lines, oldest first; with `after`, only what came after that line, with `since` from then on."""
     statement = (
         select(ChatMessage, Participant)
         .join(Participant, Participant.id == ChatMessage.participant_id)
@@ -50,8 +51,10 @@ async def said(
         .order_by(ChatMessage.sent_at.desc(), ChatMessage.id.desc())
         .limit(MOST_LINES)
     )
+    if since is not None:
+        statement = statement.where(ChatMessage.sent_at >= since)
     if after is not None:
         # By time and not by id: two processes' ids of one millisecond have no order.
-        since = select(ChatMessage.sent_at).where(ChatMessage.id == after).scalar_subquery()
-        statement = statement.where(ChatMessage.sent_at >= since, ChatMessage.id != after)
+        written = select(ChatMessage.sent_at).where(ChatMessage.id == after).scalar_subquery()
+        statement = statement.where(ChatMessage.sent_at >= written, ChatMessage.id != after)
     return [(line, person) for line, person in reversed((await ctx.db.execute(statement)).all())]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import and_, bindparam, or_, select
@@ -19,6 +19,7 @@ from qanun.api import (
     ResourceRef,
     invite,
     new_id,
+    patient,
     random_token,
 )
 from qanun_telemedicine.events import ConsultationAdmitted, ConsultationEnded, PatientWaiting
@@ -33,16 +34,20 @@ from qanun_telemedicine.models import (
     Participant,
     Presence,
 )
-from qanun_telemedicine.service import presence
+from qanun_telemedicine.service import guests, presence
 from qanun_telemedicine.service.identity import latest_check
 
 MOST_CONCERN = 2000
+#: A visit without an appointment is planned this long; a planned one this near is the one that is meant.
+AD_HOC_LENGTH = timedelta(minutes=20)
+AD_HOC_NEAR = timedelta(hours=1)
 TOPIC = "telemedicine.consultation"
 _SEAL = "telemedicine.invitation"
 
 
 NOT_CONFIRMED = "the patient's identity is not confirmed"
 NOBODY_WAITS = "nobody waits for this consultation"
+NO_PRACTITIONER = "only who treats patients here begins a visit"
 #: What a refused admission says on the screen.
 REFUSALS: dict[str, object] = {
     NOT_CONFIRMED: N_("Confirm who the patient is first."),
@@ -60,13 +65,15 @@ def changed(ctx: Context, row: Consultation) -> None:
 
 
 async def consultation(ctx: Context, id: uuid.UUID, *, lock: bool = False) -> Consultation:
-    """Raises NotFound for an unknown one, another clinic's, and, for a patient, another patient's."""
+    """Raises NotFound for an unknown one, another clinic's, and, for a patient or guest, one that is not theirs."""
     statement = select(Consultation).where(Consultation.id == id)
     if lock:
         statement = statement.with_for_update().execution_options(populate_existing=True)
     row = (await ctx.db.execute(statement)).scalar_one_or_none()
     if row is None or (ctx.actor.kind == "patient" and row.patient_id != ctx.actor.patient_id):
         raise NotFound("consultation")
+    if ctx.actor.kind == "guest":
+        await presence.acting_guest(ctx, row.id)
     return row
 
 
@@ -118,6 +125,28 @@ async def prepare(ctx: Context, booked: BookedAppointment) -> None:
     ctx.db.add(row)
     await _invite(ctx, row)
     ctx.audit("telemedicine.consultation.schedule", patient_id=row.patient_id, entity=reference(row))
+
+
+async def begin_now(ctx: Context, patient_id: uuid.UUID) -> Consultation:
+    """A visit without an appointment, with whoever acts, from now on; the one that is open already, when there is one.
+
+    Raises Conflict for who treats nobody here, and NotFound for an unknown patient.
+    """
+    if ctx.actor.practitioner_id is None:
+        raise Conflict(NO_PRACTITIONER)
+    person = await patient(ctx, patient_id)
+    known = await open_for_patient(ctx, person.id)
+    if known is not None and (known.state != SCHEDULED or abs(known.starts_at - ctx.now) < AD_HOC_NEAR):
+        return known
+    row = Consultation(
+        id=new_id(), appointment_id=None, patient_id=person.id, practitioner_id=ctx.actor.practitioner_id,
+        starts_at=ctx.now, ends_at=ctx.now + AD_HOC_LENGTH, state=SCHEDULED, room=random_token(), concern="",
+    )  # fmt: skip
+    ctx.db.add(row)
+    await _invite(ctx, row)
+    ctx.audit("telemedicine.consultation.begin", patient_id=row.patient_id, entity=reference(row))
+    changed(ctx, row)
+    return row
 
 
 async def _invite(ctx: Context, row: Consultation) -> str:
@@ -207,8 +236,9 @@ async def end(ctx: Context, row: Consultation) -> None:
     if row.state != IN_PROGRESS:
         raise Conflict("the consultation is not in progress")
     await presence.close_all(ctx, row)
+    await guests.close_all(ctx, row)
     row.state, row.ended_at, row.ended_by, row.invitation = ENDED, ctx.now, ctx.actor.id, None
-    row.recording_asked_at = row.recording_asked_by = None
+    row.recording_asked_at = row.recording_asked_by = row.recording_paused_at = None
     stays = await presence.stays(ctx, row.id)
     if row.encounter_id is not None:
         await ctx.records.update("Encounter", row.encounter_id, _closing(row, stays, ctx.now))
@@ -232,6 +262,7 @@ async def cancel(ctx: Context, row: Consultation) -> None:
     if row.state not in (SCHEDULED, WAITING):
         raise Conflict("the consultation has begun")
     await presence.close_all(ctx, row)
+    await guests.close_all(ctx, row)
     row.state, row.invitation = CANCELLED, None
     ctx.audit("telemedicine.consultation.cancel", patient_id=row.patient_id, entity=reference(row))
     changed(ctx, row)
@@ -245,7 +276,7 @@ async def _open_encounter(ctx: Context, row: Consultation) -> uuid.UUID | None:
     if not ctx.records.provides("Encounter"):
         return None
     mine = f"Appointment/{row.appointment_id}"
-    for found in await ctx.records.search("Encounter", patient=row.patient_id):
+    for found in await ctx.records.search("Encounter", patient=row.patient_id) if row.appointment_id else []:
         links = {link.get("reference") for link in found.get("appointment") or []}
         if mine in links and found.get("status") != "cancelled":
             return uuid.UUID(str(found["id"]))
@@ -278,7 +309,7 @@ def _closing(row: Consultation, stays: list[tuple[Participant, Presence]], now: 
         individual = {"display": person.name, **({"reference": target} if target else {})}
         participants.append({
             "individual": individual,
-            "type": [{"text": person.kind}],
+            "type": [{"text": person.role or person.kind}],
             "period": {"start": stay.joined_at.isoformat(), "end": (stay.left_at or now).isoformat()},
         })  # fmt: skip
     assert row.admitted_at is not None

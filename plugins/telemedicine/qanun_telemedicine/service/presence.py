@@ -13,8 +13,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from qanun.api import Conflict, Context, Patient, ResourceRef, new_id
-from qanun_telemedicine.models import Consultation, Participant, Presence
+from qanun.api import Conflict, Context, NotFound, Patient, ResourceRef, new_id
+from qanun_telemedicine.models import REMOVED, Consultation, Guest, Participant, Presence
 
 #: Coming back within this time continues the stay.
 AWAY = timedelta(minutes=2)
@@ -22,10 +22,25 @@ AWAY = timedelta(minutes=2)
 HEARD = timedelta(seconds=30)
 
 
+async def acting_guest(ctx: Context, consultation_id: uuid.UUID) -> Guest:
+    """The acting guest's own row. Raises NotFound for every other visit than the one they are invited to."""
+    statement = select(Guest).where(
+        Guest.pass_id == ctx.actor.id, Guest.consultation_id == consultation_id, Guest.state != REMOVED
+    )
+    found = (await ctx.db.execute(statement)).scalar_one_or_none()
+    if ctx.actor.kind != "guest" or found is None:
+        raise NotFound("consultation")
+    return found
+
+
 async def attend(ctx: Context, row: Consultation) -> Participant:
     """The acting person as a participant of this consultation; made on first use."""
     actor = ctx.actor
-    if actor.kind == "patient":
+    name, role = actor.name, ""
+    if actor.kind == "guest":
+        guest = await acting_guest(ctx, row.id)
+        subject, kind, name, role = f"Guest/{guest.id}", "guest", guest.name, guest.role
+    elif actor.kind == "patient":
         subject, kind = f"Patient/{actor.patient_id}", "patient"
     elif actor.kind == "user":
         subject, kind = f"User/{actor.id}", "practitioner" if actor.practitioner_id else "staff"
@@ -36,7 +51,7 @@ async def attend(ctx: Context, row: Consultation) -> Participant:
     if found is not None:
         return found
     person = Participant(
-        id=new_id(), consultation_id=row.id, subject=subject, kind=kind, name=actor.name,
+        id=new_id(), consultation_id=row.id, subject=subject, kind=kind, name=name, role=role,
         patient_id=actor.patient_id, practitioner_id=actor.practitioner_id,
     )  # fmt: skip
     if actor.kind == "patient":

@@ -1,7 +1,8 @@
 """When a consultation may be recorded: everybody who is in the call has consented to the words they were shown.
 
 One withdrawal or refusal stops it; somebody who comes later is asked first, and until they answer nothing is recorded.
-This decides; the media server is told elsewhere.
+The clinic may pause it at any time. What was recorded before somebody took the consent back is kept, marked, until a
+person has decided about it. This decides; the media server is told elsewhere.
 """
 
 from __future__ import annotations
@@ -16,20 +17,26 @@ from sqlalchemy import select
 from qanun.api import N_, Conflict, Context, Invalid, Key, Locale, NotFound, ResourceRef, new_id
 from qanun_telemedicine.models import IN_PROGRESS, Consultation, Participant, Recording, RecordingConsent
 from qanun_telemedicine.service.presence import present
+from qanun_telemedicine.service.reviews import ask_about
 
 #: Change it whenever one of the sentences changes: consent was given to particular words.
-WORDING_VERSION = "2026-1"
+WORDING_VERSION = "2026-2"
 QUESTION = N_("May we record this visit?")
 SENTENCES = (
     N_("The clinic asks to record picture and sound. Saying no changes nothing about your care."),
     N_("Only people of the clinic who may see your record can watch it; every viewing is listed for you."),
     N_("It is encrypted and stays on the clinic’s own server."),
-    N_("You can stop it at any moment; it stops at once."),
+    N_("It is kept as long as the clinic’s rules say and then destroyed. You may ask for the rules at any time."),
+    N_("You can stop it at any moment; it stops at once. You can also take your consent back after the visit."),
 )
 DECISIONS = ("given", "refused", "withdrawn")
 RUNNING = ("recording", "paused")
 
 Want = Literal["nothing", "run", "pause", "stop"]
+#: Why a recording stopped, as `Recording.ended_because` keeps it.
+Because = Literal["clinic", "refused", "withdrawn", "end", "fault"]
+#: Some tracks could not be recorded: their codec is none that a recording can hold.
+SOME_TRACKS = "some-tracks"
 
 
 def wording(locale: Locale) -> tuple[str, list[str]]:
@@ -39,13 +46,16 @@ def wording(locale: Locale) -> tuple[str, list[str]]:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What should be so now. `needed` are the people in the call, `given` those of them who consented."""
+    """What should be so now. `needed` are the people in the call, `given` those of them who consented; `because` says why
+    it stops when it stops now, `held` that the clinic pauses it."""
 
     want: Want
     running: Recording | None
     needed: frozenset[uuid.UUID]
     given: frozenset[uuid.UUID]
     against: frozenset[uuid.UUID]
+    because: Because
+    held: bool
 
 
 async def decisions(ctx: Context, row: Consultation) -> dict[uuid.UUID, RecordingConsent]:
@@ -86,14 +96,22 @@ async def plan(ctx: Context, row: Consultation) -> Plan:
     known = await decisions(ctx, row)
     given = frozenset(id for id in needed if id in known and known[id].decision == "given")
     against = frozenset(id for id, one in known.items() if one.decision != "given")
+    held = row.recording_paused_at is not None
     want: Want
     if row.state != IN_PROGRESS or row.recording_asked_at is None or against:
         want = "stop" if record else "nothing"
-    elif needed and given == needed:
+    elif needed and given == needed and not held:
         want = "run"
     else:
         want = "pause" if record else "nothing"
-    return Plan(want, record, needed, given, against)
+    because: Because
+    if row.state != IN_PROGRESS:
+        because = "end"
+    elif row.recording_asked_at is None:
+        because = "clinic"
+    else:
+        because = "withdrawn" if any(one.decision == "withdrawn" for one in known.values()) else "refused"
+    return Plan(want, record, needed, given, against, because, held)
 
 
 async def ask_to_record(ctx: Context, row: Consultation) -> None:
@@ -110,7 +128,16 @@ async def ask_to_record(ctx: Context, row: Consultation) -> None:
 async def stop_asking(ctx: Context, row: Consultation) -> None:
     """The clinic does not want to record (any more)."""
     if row.recording_asked_at is not None:
-        row.recording_asked_at = row.recording_asked_by = None
+        row.recording_asked_at = row.recording_asked_by = row.recording_paused_at = None
+        _changed(ctx, row)
+
+
+async def hold(ctx: Context, row: Consultation, yes: bool) -> None:
+    """The clinic pauses the recording, or lets it go on; nobody is asked anew. Raises Conflict when nobody asked to record."""
+    if row.recording_asked_at is None:
+        raise Conflict("nobody asked to record")
+    if yes != (row.recording_paused_at is not None):
+        row.recording_paused_at = ctx.now if yes else None
         _changed(ctx, row)
 
 
@@ -125,19 +152,68 @@ async def decide(ctx: Context, row: Consultation, person: Participant, decision:
         raise Invalid({"version": N_("The wording has changed. Please read it again.")})
     if row.state != IN_PROGRESS or row.recording_asked_at is None:
         raise Conflict("nobody asked to record")
+    await _keep_answer(ctx, row, person, decision)
+
+
+async def _keep_answer(ctx: Context, row: Consultation, person: Participant, decision: str) -> None:
     question, sentences = wording(ctx.locale)
+    marked = await _agreed_to(ctx, row, person) if decision == "withdrawn" else []
     ctx.db.add(
         RecordingConsent(
-            consultation_id=row.id, participant_id=person.id, decision=decision, wording_version=version,
+            consultation_id=row.id, participant_id=person.id, decision=decision, wording_version=WORDING_VERSION,
             wording="\n".join((question, *sentences)), language=ctx.locale.code, decided_at=ctx.now,
         )
     )  # fmt: skip
+    for record in marked:
+        record.withdrawn_at = record.withdrawn_at or ctx.now
+        await ask_about(ctx, record, "withdrawn")
     await ctx.db.flush()
     _audit(
         ctx, row, f"telemedicine.consent.{decision}",
-        {"participant": str(person.id), "wording": version, "language": ctx.locale.code},
+        {"participant": str(person.id), "wording": WORDING_VERSION, "language": ctx.locale.code,
+         "recordings": [str(record.id) for record in marked]},
     )  # fmt: skip
     _changed(ctx, row)
+
+
+async def _agreed_to(ctx: Context, row: Consultation, person: Participant) -> list[Recording]:
+    """The recordings that were made while this person's consent stood."""
+    mine = RecordingConsent.participant_id == person.id
+    answers = select(RecordingConsent).where(mine).order_by(RecordingConsent.decided_at, RecordingConsent.id).limit(200)
+    known = list((await ctx.db.execute(answers)).scalars())
+    found = []
+    for record in await recordings_of(ctx, row.id):
+        until = record.stopped_at or ctx.now
+        before = [one for one in known if one.decided_at <= until]
+        # A no that came after the recording's beginning and ended it leaves what was agreed to before.
+        during = [one.decision for one in before if one.decided_at >= record.started_at] + [
+            one.decision for one in before[-1:]
+        ]
+        earlier = [one.decision for one in before if one.decided_at < record.started_at][-1:]
+        if record.state != "deleted" and "given" in (*during, *earlier):
+            found.append(record)
+    return found
+
+
+async def withdrawable(ctx: Context, row: Consultation, person: Participant) -> list[Recording]:
+    """Finished recordings of this visit to which this person's consent still stands."""
+    finished = [one for one in await _agreed_to(ctx, row, person) if one.state not in RUNNING]
+    newest = select(RecordingConsent).where(RecordingConsent.participant_id == person.id)
+    newest = newest.order_by(RecordingConsent.decided_at.desc(), RecordingConsent.id.desc()).limit(1)
+    last = (await ctx.db.execute(newest)).scalar_one_or_none()
+    return finished if last is not None and last.decision == "given" else []
+
+
+async def withdraw_afterwards(ctx: Context, row: Consultation, person: Participant) -> None:
+    """Take the consent back after the visit: its recordings are marked and put before a person at once. Twice changes
+    nothing. Raises Conflict while a question stands (the call's own button is for that) or when there is nothing to take
+    back."""
+    if row.state == IN_PROGRESS and row.recording_asked_at is not None:
+        raise Conflict("the recording still runs")
+    if await withdrawable(ctx, row, person):
+        await _keep_answer(ctx, row, person, "withdrawn")
+    elif not any(one.withdrawn_at for one in await recordings_of(ctx, row.id)):
+        raise Conflict("there is no consent to take back")
 
 
 async def new_recording(ctx: Context, row: Consultation) -> tuple[Recording, Key]:
@@ -184,15 +260,21 @@ def binding(ctx: Context, record: Recording) -> bytes:
     return b"telemedicine.recording\0" + ctx.tenant.id.bytes + record.id.bytes
 
 
-def stopped(ctx: Context, row: Consultation, record: Recording, status: dict[str, object], *, failed: str = "") -> None:
-    """Note that it has stopped, with what the recorder said last."""
-    record.state = "failed" if failed else "stopped"
-    record.problem = failed or str(status.get("problem") or "")
+def stopped(
+    ctx: Context, row: Consultation, record: Recording, status: dict[str, object], *, because: Because,
+    problem: str = "",
+) -> None:  # fmt: skip
+    """Note that it has stopped and why, with what the recorder said last. `problem`: what failed, when it was a fault."""
+    record.state, record.ended_because = "failed" if because == "fault" else "stopped", because
+    record.problem = problem or str(status.get("problem") or "") or (SOME_TRACKS if status.get("refused") else "")
     record.stopped_at = ctx.now
     octets, seconds = status.get("bytes"), status.get("seconds")
     record.octets = int(octets) if isinstance(octets, int | float) else record.octets
     record.duration_ms = int(seconds * 1000) if isinstance(seconds, int | float) else record.duration_ms
-    _audit(ctx, row, "telemedicine.recording.stop", {"recording": str(record.id), "problem": record.problem})
+    _audit(
+        ctx, row, "telemedicine.recording.stop",
+        {"recording": str(record.id), "because": because, "problem": record.problem},
+    )  # fmt: skip
     ctx.defer("telemedicine.finish_recording", recording_id=str(record.id))
     _changed(ctx, row)
 
@@ -201,7 +283,7 @@ async def recording_lost(ctx: Context, row: Consultation) -> None:
     """The media worker does not answer while the visit ends: what was recorded stands until where it got."""
     record = await running(ctx, row.id)
     if record is not None:
-        stopped(ctx, row, record, {}, failed="unavailable")
+        stopped(ctx, row, record, {}, because="fault", problem="unavailable")
 
 
 def paused(ctx: Context, row: Consultation, record: Recording, yes: bool) -> None:

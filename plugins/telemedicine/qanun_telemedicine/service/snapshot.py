@@ -5,43 +5,77 @@ from __future__ import annotations
 from typing import Any
 
 from qanun.api import Context
-from qanun_telemedicine.models import WAITING, Consultation, Participant
+from qanun_telemedicine.models import ADMITTED, OPEN, WAITING, Consultation, Guest, Participant
+from qanun_telemedicine.service.guests import guests_seen
 from qanun_telemedicine.service.listing import position
-from qanun_telemedicine.service.presence import connected, present
+from qanun_telemedicine.service.presence import acting_guest, connected, present
 from qanun_telemedicine.service.recording import WORDING_VERSION, decisions, plan
 
 
 async def snapshot(ctx: Context, row: Consultation, me: Participant) -> dict[str, Any]:
     """State, who is in the call, where the recording stands. Names only of those who are in the call."""
     here = await present(ctx, row.id)
+    if ctx.actor.kind == "guest":
+        me_as_guest = await acting_guest(ctx, row.id)
+        if me_as_guest.state != ADMITTED:
+            return _outside(row, me_as_guest)
     wanted = await plan(ctx, row)
     known = await decisions(ctx, row)
     mine = known.get(me.id)
+    staff = ctx.actor.kind == "user"
     return {
         "type": "state",
         "state": row.state,
         "admitted_at": row.admitted_at.isoformat() if row.admitted_at else None,
         "position": await position(ctx, row) if row.state == WAITING else None,
-        "concern": row.concern,
+        "concern": row.concern if ctx.actor.kind != "guest" else "",
         "patient_here": any(person.kind == "patient" and connected(ctx, stay) for person, stay in here),
         "people": [
             {
                 "id": str(person.id),
                 "name": person.name,
                 "kind": person.kind,
+                "role": person.role,
                 "connected": connected(ctx, stay),
                 "me": person.id == me.id,
             }
             for person, stay in here
             if stay.place == "call"
         ],
+        "guests": await _guests(ctx, row) if staff else [],
         "recording": {
             "asked": row.recording_asked_at is not None,
             "state": wanted.running.state if wanted.running else "none",
             "needed": len(wanted.needed),
             "given": len(wanted.given),
             "declined": bool(wanted.against),
+            "held": wanted.held,
             "mine": mine.decision if mine else "open",
             "wording": WORDING_VERSION,
         },
     }
+
+
+async def _guests(ctx: Context, row: Consultation) -> list[dict[str, Any]]:
+    """For the clinic's page: it asks for its list anew when one of these changes."""
+    seen = await guests_seen(ctx, row, links=False)
+    return [{"id": str(one.guest.id), "state": one.guest.state, "here": one.here} for one in seen]
+
+
+def _outside(row: Consultation, guest: Guest) -> dict[str, Any]:
+    """What a guest knows who was not let in: that they wait, or that it is over. Nobody's name, no time, nothing said."""
+    over = row.state not in OPEN
+    return {
+        "type": "state",
+        "state": row.state if over else ("waiting" if guest.state == WAITING else "scheduled"),
+        "admitted_at": None,
+        "position": None,
+        "concern": "",
+        "patient_here": False,
+        "people": [],
+        "guests": [],
+        "recording": {
+            "asked": False, "state": "none", "needed": 0, "given": 0, "declined": False, "mine": "open",
+            "wording": WORDING_VERSION,
+        },
+    }  # fmt: skip

@@ -27,8 +27,29 @@ if (root && !root.call) {
     globalThis.htmx?.ajax("GET", root.dataset.lobby, { target: "#telemedicine-lobby", swap: "outerHTML" });
   }
 
+  let known = "";
+  let late = 0;
+
+  /** The guests again; what is being filled in there is left alone, and looked at once more a little later. */
+  function refreshGuests(guests) {
+    clearTimeout(late);
+    const place = document.getElementById("telemedicine-guests");
+    const next = JSON.stringify(guests);
+    if (!place || next === known) return;
+    const field = place.contains(document.activeElement) && document.activeElement.matches("input:not([readonly]), select");
+    if (field || place.querySelector("form [name=way]:checked")) {
+      late = setTimeout(() => refreshGuests(call.state?.guests ?? guests), 3000);
+      return;
+    }
+    const first = known === "";
+    known = next;
+    if (first && place.querySelectorAll(".q-tm-guests > li").length === guests.length) return;
+    globalThis.htmx?.ajax("GET", root.dataset.guests, { target: "#telemedicine-guests", swap: "outerHTML" });
+  }
+
   call.addEventListener("state", (event) => {
     const state = event.detail;
+    refreshGuests(state.guests);
     root.dataset.state = state.state;
     refresh(state);
     if (state.state === "in-progress" && auto && !call.running) call.start();

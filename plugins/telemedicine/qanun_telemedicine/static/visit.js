@@ -1,4 +1,4 @@
-// The patient's visit: device check → waiting room → call → after. One page, so that the camera opens once.
+// The visit of a patient or a guest: device check → waiting room → call → after. One page, so that the camera opens once.
 
 import { Call } from "./call.js";
 import { chime, closeStream, meter, relayAnswers } from "./devices.js";
@@ -144,26 +144,27 @@ function enter() {
 
 // ── waiting room ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
+// A guest has none.
 const concern = one("[data-concern]");
 let concernTimer = 0;
-let concernSent = concern.value;
+let concernSent = concern?.value ?? "";
 
 function keepConcern() {
   clearTimeout(concernTimer);
-  if (concern.value === concernSent) return;
+  if (!concern || concern.value === concernSent) return;
   if (line.send({ type: "concern", text: concern.value })) concernSent = concern.value;
 }
 
-concern.addEventListener("input", () => {
+concern?.addEventListener("input", () => {
   one("[data-concern-saved]").hidden = true;
   clearTimeout(concernTimer);
   concernTimer = setTimeout(keepConcern, 600);
 });
-concern.addEventListener("blur", keepConcern);
+concern?.addEventListener("blur", keepConcern);
 
 function showQueue(state) {
   one("[data-position]").textContent = state.position === 0 || state.position === null ? words.next : words.before.replace("{n}", state.position);
-  if (state.concern === concern.value.trim() && state.concern) one("[data-concern-saved]").hidden = false;
+  if (concern && state.concern && state.concern === concern.value.trim()) one("[data-concern-saved]").hidden = false;
   const live = Boolean(call.stream?.getAudioTracks().length);
   one("[data-ready]").textContent = live ? words.ready : words["not-ready"];
 }
