@@ -48,6 +48,8 @@ class Consultation(TenantModel):
     ended_at: Mapped[datetime | None]
     ended_by: Mapped[uuid.UUID | None]
     encounter_id: Mapped[uuid.UUID | None]
+    #: Nobody who was not in the call yet comes in while this is set.
+    locked_at: Mapped[datetime | None]
     #: Somebody of the clinic asked to record, and has not taken it back.
     recording_asked_at: Mapped[datetime | None]
     recording_asked_by: Mapped[uuid.UUID | None]
@@ -72,6 +74,44 @@ class Participant(TenantModel):
     role: Mapped[str] = mapped_column(default="")
     patient_id: Mapped[uuid.UUID | None] = patient_key(nullable=True)
     practitioner_id: Mapped[uuid.UUID | None] = practitioner_key(nullable=True)
+    #: Asks to speak, since then.
+    hand_at: Mapped[datetime | None]
+    #: Whether their page says that the microphone is off.
+    muted: Mapped[bool] = mapped_column(default=False)
+    #: The moderator muted them last then; their page obeys once, and they may speak again.
+    mute_asked_at: Mapped[datetime | None]
+
+
+class Notice(TenantModel):
+    """A message of the clinic to somebody who waits: a phrase of `notices.PHRASES` in the reader's language, or own words."""
+
+    __tablename__ = "telemedicine_notice"
+    __table_args__ = (Index("ix_telemedicine_notice_consultation", "tenant_id", "consultation_id", "sent_at"),)
+
+    consultation_id: Mapped[uuid.UUID] = ref("telemedicine_consultation")
+    phrase: Mapped[str] = mapped_column(default="")
+    minutes: Mapped[int | None]
+    text: Mapped[str] = mapped_column(default="")
+    sent_at: Mapped[datetime]
+    sent_by: Mapped[uuid.UUID]
+    sent_by_name: Mapped[str]
+
+
+class Handover(TenantModel):
+    """A visit went from one practitioner to another, with the patient staying where they were."""
+
+    __tablename__ = "telemedicine_handover"
+    __table_args__ = (Index("ix_telemedicine_handover_consultation", "tenant_id", "consultation_id", "at"),)
+
+    consultation_id: Mapped[uuid.UUID] = ref("telemedicine_consultation")
+    from_id: Mapped[uuid.UUID] = practitioner_key()
+    to_id: Mapped[uuid.UUID] = practitioner_key()
+    #: Where the patient was: scheduled, waiting or in-progress.
+    state: Mapped[str]
+    reason: Mapped[str] = mapped_column(default="")
+    at: Mapped[datetime]
+    by: Mapped[uuid.UUID]
+    by_name: Mapped[str]
 
 
 INVITED, ADMITTED, REMOVED = "invited", "admitted", "removed"
