@@ -178,6 +178,11 @@ async def patient_after(house: House, page: Page) -> None:
     await page.wait_for_selector('[data-part="after"]:not([hidden])')
 
 
+async def patient_recording(house: House, page: Page) -> None:
+    await house.ended()
+    await page.goto(f"{await house.visit()}/recording")
+
+
 async def consultation_after(house: House, page: Page) -> None:
     await house.ended()
     await page.goto(await house.consultation())
@@ -224,6 +229,7 @@ PLACES = [
     Place("chart-in-call", "doctor", chart_in_call),
     Place("patient-in-call", "patient", patient_in_call),
     Place("patient-after", "patient", patient_after),
+    Place("patient-recording", "patient", patient_recording),
     Place("consultation-after", "doctor", consultation_after),
 ]
 

@@ -75,6 +75,12 @@ class PauseRecording(Said, tag="pause"):
     on: bool
 
 
+class PauseRecording(Said, tag="pause"):
+    """The clinic pauses the recording, or lets it go on."""
+
+    on: bool
+
+
 class Ping(Said, tag="ping"):
     """The page is alive."""
 

@@ -39,8 +39,8 @@ async def settle_in(ctx: Context, media: Media, row: Consultation) -> tuple[Reco
     wanted = await plan(ctx, row)
     record = wanted.running
     if wanted.want == "stop" and record is not None:
-        status = await _tell(media.client.stop_recording(str(record.id)))
-        stopped(ctx, row, record, status, because=wanted.because)
+        last = await _tell(media.client.stop_recording(str(record.id)))
+        stopped(ctx, row, record, last, because=wanted.because)
     elif wanted.want == "pause" and record is not None and record.state == "recording":
         await _tell(media.client.pause_recording(str(record.id), True))
         paused(ctx, row, record, True)

@@ -31,6 +31,7 @@ from qanun.api import (
 from qanun_telemedicine import schemas, service
 from qanun_telemedicine.media import Media, ice_servers, media_of
 from qanun_telemedicine.models import ADMITTED, IN_PROGRESS, OPEN, Consultation, Participant, QualitySample
+from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.service.consultations import TOPIC
 from qanun_telemedicine.settle import recording_failed, settle
 from qanun_telemedicine.sfu.client import MediaError

@@ -1,10 +1,18 @@
 """Pages and sockets: staff's, the patient's, guests', and the playing of recordings."""
 
 from qanun_telemedicine.routes.guests import GuestsController, GuestVisitController
+from qanun_telemedicine.routes.my_recording import MyRecordingController
 from qanun_telemedicine.routes.playback import PlaybackController
 from qanun_telemedicine.routes.staff import StaffController
 from qanun_telemedicine.routes.visit import VisitController
 
-ROUTES = (StaffController, VisitController, GuestsController, GuestVisitController, PlaybackController)
+ROUTES = (
+    StaffController,
+    VisitController,
+    GuestsController,
+    GuestVisitController,
+    PlaybackController,
+    MyRecordingController,
+)
 
 __all__ = ["ROUTES"]

@@ -3,7 +3,6 @@
 Everything here works in the caller's transaction and knows neither sockets nor the media server.
 """
 
-from qanun_telemedicine import models_kept  # noqa: F401 - its tables are known wherever the rules are
 from qanun_telemedicine.service.chat import said, say
 from qanun_telemedicine.service.consultations import (
     REFUSALS,
@@ -56,6 +55,7 @@ from qanun_telemedicine.service.recording import (
     ask_to_record,
     consents_of,
     decide,
+    hold,
     new_recording,
     plan,
     recording,
@@ -63,8 +63,11 @@ from qanun_telemedicine.service.recording import (
     recording_lost,
     recordings_of,
     stop_asking,
+    withdraw_afterwards,
+    withdrawable,
     wording,
 )
+from qanun_telemedicine.service.recording import stopped as recording_stopped
 from qanun_telemedicine.service.snapshot import snapshot
 
 __all__ = [
@@ -98,6 +101,7 @@ __all__ = [
     "guest",
     "guests_of",
     "guests_seen",
+    "hold",
     "invitation_link",
     "invite_to",
     "latest_check",
@@ -112,6 +116,7 @@ __all__ = [
     "recording",
     "recording_key",
     "recording_lost",
+    "recording_stopped",
     "recordings_of",
     "reference",
     "remove",
@@ -127,6 +132,8 @@ __all__ = [
     "sweep",
     "wait",
     "waiting_list",
+    "withdraw_afterwards",
+    "withdrawable",
     "wording",
     "write_concern",
 ]

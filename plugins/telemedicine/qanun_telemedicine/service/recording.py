@@ -8,6 +8,7 @@ person has decided about it. This decides; the media server is told elsewhere.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -183,14 +184,10 @@ async def _agreed_to(ctx: Context, row: Consultation, person: Participant) -> li
     known = list((await ctx.db.execute(answers)).scalars())
     found = []
     for record in await recordings_of(ctx, row.id):
+        earlier = [one.decision for one in known if one.decided_at <= record.started_at][-1:]
         until = record.stopped_at or ctx.now
-        before = [one for one in known if one.decided_at <= until]
-        # A no that came after the recording's beginning and ended it leaves what was agreed to before.
-        during = [one.decision for one in before if one.decided_at >= record.started_at] + [
-            one.decision for one in before[-1:]
-        ]
-        earlier = [one.decision for one in before if one.decided_at < record.started_at][-1:]
-        if record.state != "deleted" and "given" in (*during, *earlier):
+        during = [one.decision for one in known if record.started_at < one.decided_at <= until]
+        if record.state != "deleted" and "given" in (*earlier, *during):
             found.append(record)
     return found
 
@@ -293,7 +290,7 @@ def paused(ctx: Context, row: Consultation, record: Recording, yes: bool) -> Non
     _changed(ctx, row)
 
 
-def _audit(ctx: Context, row: Consultation, type: str, detail: dict[str, str]) -> None:
+def _audit(ctx: Context, row: Consultation, type: str, detail: Mapping[str, object]) -> None:
     ctx.audit(type, patient_id=row.patient_id, entity=ResourceRef("Consultation", row.id), detail=detail)
 
 

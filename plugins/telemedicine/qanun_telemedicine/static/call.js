@@ -3,7 +3,7 @@
 //
 //   data-remote  data-self  data-time  data-quality  data-quality-text  data-people  data-recording  data-consented
 //   data-log  data-say (form)  data-unread  data-consent (the question)  data-notice
-//   data-act="mute | camera | screen | chat | record | withdraw | leave | enlarge"  data-answer="given | refused"
+//   data-act="mute | camera | screen | chat | record | pause | withdraw | leave | enlarge"  data-answer="given | refused"
 
 import { openDevices, closeStream } from "./devices.js";
 import { MediaSession } from "./media.js";
@@ -220,7 +220,8 @@ export class Call extends EventTarget {
     const mark = this.one("[data-recording]");
     if (mark) {
       const name = { recording: "recording", paused: "paused" }[recording.state] ?? (recording.asked ? "asked" : "off");
-      mark.textContent = words[`recording-${name}`];
+      // Paused by the clinic, or only until everybody has answered.
+      mark.textContent = words[name === "paused" && !recording.held ? "recording-waits" : `recording-${name}`];
       mark.classList.toggle("q-rec", name === "recording");
       mark.dataset.recording = name;
     }
@@ -242,6 +243,12 @@ export class Call extends EventTarget {
       const label = recording.asked ? words["stop-recording"] : words.record;
       record.setAttribute("aria-label", label);
       record.title = label;
+    }
+    const pause = this.one('[data-act="pause"]');
+    if (pause) {
+      pause.hidden = !recording.asked || recording.state === "none";
+      this.#toggle("pause", recording.held, recording.held ? words["go-on-recording"] : words["pause-recording"], false);
+      for (const picture of pause.querySelectorAll("[data-on]")) picture.hidden = (picture.dataset.on === "1") !== recording.held;
     }
     const withdraw = this.one('[data-act="withdraw"]');
     if (withdraw) withdraw.hidden = !(recording.asked && recording.mine === "given");
@@ -317,6 +324,9 @@ export class Call extends EventTarget {
       case "record":
         this.#notice("");
         this.line.send({ type: "record", on: !this.state?.recording.asked });
+        break;
+      case "pause":
+        this.line.send({ type: "pause", on: !this.state?.recording.held });
         break;
       case "withdraw":
         this.line.send({ type: "consent", decision: "withdrawn", version: this.root.dataset.wording });
