@@ -31,6 +31,10 @@ class Config:
     turn_listen: tuple[str, ...] = ()
     turn_port: int = 3478
     turn_secret_file: Path | None = None
+    turn_tls_port: int = 5349
+    turn_certificate: Path | None = None
+    turn_certificate_key: Path | None = None
+    turn_external: str = ""
     pool_size: int = 8
     secure_cookies: bool = False
     development: bool = False
@@ -75,6 +79,10 @@ class Config:
             turn_listen=items("QANUN_TURN_LISTEN"),
             turn_port=number("QANUN_TURN_PORT", 3478),
             turn_secret_file=path("QANUN_TURN_SECRET_FILE"),
+            turn_tls_port=number("QANUN_TURN_TLS_PORT", 5349),
+            turn_certificate=path("QANUN_TURN_CERTIFICATE"),
+            turn_certificate_key=path("QANUN_TURN_CERTIFICATE_KEY"),
+            turn_external=environ.get("QANUN_TURN_EXTERNAL", "").strip(),
             pool_size=number("QANUN_POOL_SIZE", 8),
             secure_cookies=base_url.startswith("https://"),
             development=environ.get("QANUN_DEVELOPMENT", "") == "1",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from qanun.access import Core, Grant, Permissions, Role, Runtime, TrailEntry, record_views
+    from qanun.app.build import Assembly, assemble, gather
     from qanun.app.lifespan import CliCommand, DemoClinic, DemoSeeder, Lifespan, SystemService
     from qanun.audit import AuditEvent, AuditEventType
     from qanun.config import Config
@@ -109,6 +110,7 @@ __all__ = [
     "N_",
     "SYSTEM",
     "Actor",
+    "Assembly",
     "AuditEvent",
     "AuditEventType",
     "BookedAppointment",
@@ -170,12 +172,14 @@ __all__ = [
     "View",
     "VisitMode",
     "WrongKey",
+    "assemble",
     "bind",
     "delete",
     "find_patients",
     "fold_name",
     "format_number",
     "fragment",
+    "gather",
     "get",
     "get_locale",
     "hookimpl",

@@ -25,6 +25,7 @@ class SystemService:
     """A daemon beside the web process. `command` uses `{state_dir}`-style fields of the configuration and `{python}`.
 
     `prepare`, when given, is run to its end before every start: it writes what the daemon reads. Ports are (protocol, port).
+    On an appliance it runs as the account `user` and writes only in `folders` below the state folder.
     """
 
     id: str
@@ -32,6 +33,8 @@ class SystemService:
     prepare: Sequence[str] = ()
     ports: Sequence[tuple[str, int]] = ()
     per_core: bool = False
+    user: str = "qanun"
+    folders: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

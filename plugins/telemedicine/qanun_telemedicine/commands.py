@@ -29,6 +29,10 @@ def turn_configuration(arguments: Sequence[str]) -> int:
         addresses=config.turn_listen,
         peers=[host.partition(":")[0] for host in config.media_advertise],
         port=config.turn_port,
+        tls_port=config.turn_tls_port,
+        certificate=config.turn_certificate,
+        private_key=config.turn_certificate_key,
+        external=config.turn_external or None,
     )
     text = configuration(settings, _secret(config.turn_secret_file), folder)
     partial = folder / "turnserver.conf.new"

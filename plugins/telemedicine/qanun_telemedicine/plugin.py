@@ -121,12 +121,12 @@ class TelemedicinePlugin(Plugin):
                     "{python}", "-m", "qanun_telemedicine.sfu.worker", "--socket", "{media_socket}",
                     "--listen", "{media_listen}", "--advertise", "{media_advertise}",
                 ),
-                ports=(("udp", 8100),), per_core=True,
+                ports=(("udp", 8100),), per_core=True, folders=("recordings",),
             ),
             SystemService(
                 id="telemedicine.turn", command=("turnserver", "-c", "{state_dir}/turn/turnserver.conf"),
                 prepare=("{python}", "-m", "qanun", "telemedicine", "turn-configuration"),
-                ports=(("udp", 3478), ("tcp", 3478)),
+                ports=(("udp", 3478), ("tcp", 3478)), user="turnserver", folders=("turn",),
             ),
         ]  # fmt: skip
 
