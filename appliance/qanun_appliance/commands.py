@@ -1,7 +1,82 @@
-"""`qanun appliance …`: thin; each command calls one module."""
+"""`qanun appliance …`: thin; each command reads its words and calls one module."""
 
 from __future__ import annotations
 
-from qanun.api import CliCommand
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
 
-COMMANDS: tuple[CliCommand, ...] = ()
+from qanun.api import CliCommand, SystemService
+from qanun_appliance.places import Places
+from qanun_appliance.site import load_site
+
+
+def parser(name: str, about: str) -> argparse.ArgumentParser:
+    """Every command takes `--root`, for trees that are not this machine."""
+    found = argparse.ArgumentParser(prog=f"qanun appliance {name}", description=about)
+    found.add_argument("--root", type=Path, default=Path("/"), help="a tree that stands for the machine's root")
+    return found
+
+
+def places_of(options: argparse.Namespace) -> Places:
+    code = os.environ.get("QANUN_CODE_DIR")
+    return Places(Path(options.root).resolve(), Path(code)) if code else Places(Path(options.root).resolve())
+
+
+def services() -> list[SystemService]:
+    """What the installed plugins ask of a machine."""
+    from qanun.api import gather
+
+    return gather()[0].all(SystemService)
+
+
+def apply_command(arguments: Sequence[str]) -> int:
+    """0 done or nothing to do; with --check 3 when something would change."""
+    from qanun_appliance.addresses import own_addresses
+    from qanun_appliance.apply import apply, machine
+
+    words = parser("apply", "make this machine what site.toml says")
+    words.add_argument("--check", action="store_true", help="say what would change, and change nothing")
+    words.add_argument("--boot", action="store_true", help="at boot: before the services, which are started afterwards")
+    words.add_argument("--site", type=Path, help="another site file than the machine's")
+    options = words.parse_args(list(arguments))
+    places = places_of(options)
+    site = load_site(options.site or places.site)
+    addresses = own_addresses(site, wait=0)
+    outcome = apply(site, places, services(), machine(places), addresses, check=options.check, boot=options.boot)
+    print("\n".join(outcome.lines) if outcome.lines else "nothing to change")
+    if options.check:
+        print(f"{len(outcome.changed)} would change")
+        return 3 if outcome.changed else 0
+    print(f"changed={len(outcome.changed)}")
+    return 0
+
+
+def addresses_command(arguments: Sequence[str]) -> int:
+    from qanun_appliance.addresses import own_addresses
+    from qanun_appliance.render.services import address_environment
+    from qanun_appliance.secrets import ensure_secrets
+
+    words = parser("addresses", "write down this machine's addresses and certify them")
+    words.add_argument("--write", type=Path, required=True)
+    options = words.parse_args(list(arguments))
+    places = places_of(options)
+    site = load_site(places.site)
+    found = own_addresses(site)
+    lines = address_environment(site, found) if found else {}
+    target = places.real(options.write)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text("".join(f"{name}={value}\n" for name, value in lines.items()), encoding="ascii")
+    target.chmod(0o644)
+    ensure_secrets(site, places, found)
+    print(", ".join(found) or "this machine has no address yet; calls will not connect")
+    return 0
+
+
+COMMANDS: tuple[CliCommand, ...] = (
+    CliCommand(
+        id="appliance.apply", run=apply_command, summary="make this machine what site.toml says (--check, --root)"
+    ),
+    CliCommand(id="appliance.addresses", run=addresses_command, summary="write down this machine's addresses"),
+)

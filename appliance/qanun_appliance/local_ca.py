@@ -24,15 +24,18 @@ _ROOT_DAYS = 3650
 _RENEW_BEFORE = timedelta(days=30)
 
 
-def server_certificate(folder: Path, addresses: list[str]) -> tuple[Path, Path, Path]:
-    """(certificate chain, its key, root) for these addresses and this machine's names; made when missing or outdated."""
+def server_certificate(folder: Path, addresses: list[str], *, own_names: bool = True) -> tuple[Path, Path, Path]:
+    """(certificate chain, its key, root) for these addresses and names; made when missing or outdated.
+
+    `own_names` adds the names that this machine gives itself.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     root_path, root_key_path = folder / "qanun-ca.crt", folder / "qanun-ca.key"
     chain_path, key_path = folder / "server.crt", folder / "server.key"
     if not root_path.exists() or not root_key_path.exists():
         _make_root(root_path, root_key_path)
     root = x509.load_pem_x509_certificate(root_path.read_bytes())
-    names = sorted({"localhost", "127.0.0.1", *addresses, *_names()})
+    names = sorted({"localhost", "127.0.0.1", *addresses, *(_names() if own_names else ())})
     if not _serves(chain_path, key_path, names):
         _make_server(root, root_key_path, chain_path, key_path, names)
     return chain_path, key_path, root_path

@@ -1,0 +1,47 @@
+"""From a site to every file of `/etc`: pure, the same site and machine give the same bytes. It writes nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qanun.api import SystemService
+from qanun_appliance.places import Places
+from qanun_appliance.render.database import database_files
+from qanun_appliance.render.files import Link, Machine, Rendered
+from qanun_appliance.render.lifecycle import lifecycle_files
+from qanun_appliance.render.network import access_files, allowed, firewall, network_files, time_files
+from qanun_appliance.render.proxy import proxy_files
+from qanun_appliance.render.services import daemons, service_files
+from qanun_appliance.site import Site
+
+__all__ = ["Link", "Machine", "Rendered", "open_ports", "rendered"]
+
+
+def rendered(
+    site: Site, places: Places, machine: Machine, services: Sequence[SystemService]
+) -> list[Rendered | Link]:  # fmt: skip
+    """Every file and link, in the order in which they are written."""
+    running = daemons(site, services)
+    units = [daemon.unit for daemon in running]
+    return [
+        *lifecycle_files(site, places, machine, units),
+        *service_files(site, places, running, known_addresses(site)),
+        *database_files(machine),
+        *proxy_files(site),
+        *network_files(site),
+        firewall(site, [port for daemon in running for port in daemon.ports]),
+        *time_files(site),
+        *access_files(site, slot=machine.slot),
+    ]
+
+
+def known_addresses(site: Site) -> list[str]:
+    """The machine's addresses where the site fixes them; empty where the network gives them."""
+    if site.media_advertise:
+        return list(site.media_advertise)
+    return [site.network.address.split("/")[0]] if site.network.mode == "static" else []
+
+
+def open_ports(site: Site, services: Sequence[SystemService]) -> list[tuple[str, int]]:
+    """Every (protocol, port) that this machine may offer to the network, and no other."""
+    return allowed(site, [port for daemon in daemons(site, services) for port in daemon.ports])

@@ -1,0 +1,77 @@
+"""What every unit of ours gives up: the machine, the network it does not need, and every privilege."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+_COMMON = (
+    "NoNewPrivileges=yes",
+    "PrivateTmp=yes",
+    "PrivateDevices=yes",
+    "ProtectSystem=strict",
+    "ProtectHome=yes",
+    "ProtectKernelTunables=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectControlGroups=yes",
+    "ProtectClock=yes",
+    "ProtectHostname=yes",
+    "RestrictNamespaces=yes",
+    "RestrictRealtime=yes",
+    "RestrictSUIDSGID=yes",
+    "LockPersonality=yes",
+    "RemoveIPC=yes",
+    "KeyringMode=private",
+    "SystemCallArchitectures=native",
+    "UMask=0077",
+)
+
+
+def hardened(
+    *, families: str = "AF_UNIX AF_INET AF_INET6", capabilities: str = "", write: Iterable[str] = (), network: str = "any",
+    run_code: bool = False, hide: Iterable[str] = (), resources: bool = False, processes: bool = False,
+) -> list[str]:  # fmt: skip
+    """Lines of a [Service] section.
+
+    `families` are the sockets it may open, `write` the folders it may write, `hide` those it may not even see. `network`
+    is `any`, `local` (loopback only) or `none`. `run_code` leaves out what stops code made at run time; `resources` lets
+    it set priorities; `processes` lets it see other processes.
+    """
+    lines = list(_COMMON)
+    lines += [f"CapabilityBoundingSet={capabilities}", f"AmbientCapabilities={capabilities}"]
+    lines.append(f"RestrictAddressFamilies={families}")
+    lines.append("SystemCallFilter=@system-service")
+    lines.append(f"SystemCallFilter=~@privileged{'' if resources else ' @resources'}")
+    lines.append("SystemCallErrorNumber=EPERM")
+    if not processes:
+        lines.append("ProtectProc=invisible")
+    if not run_code:
+        lines.append("MemoryDenyWriteExecute=yes")
+    if network == "none":
+        lines.append("PrivateNetwork=yes")
+    elif network == "local":
+        lines += ["IPAddressDeny=any", "IPAddressAllow=localhost"]
+    lines += [f"ReadWritePaths={path}" for path in write]
+    lines += [f"InaccessiblePaths=-{path}" for path in hide]
+    return lines
+
+
+#: For root's own programs: no new powers, a quiet kernel; they must write where they are told to and see everything.
+ROOT = [
+    "PrivateTmp=yes",
+    "ProtectHome=read-only",
+    "ProtectKernelTunables=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectControlGroups=yes",
+    "ProtectClock=yes",
+    "RestrictNamespaces=yes",
+    "RestrictRealtime=yes",
+    "LockPersonality=yes",
+    "RestrictSUIDSGID=yes",
+    "KeyringMode=private",
+    "MemoryDenyWriteExecute=yes",
+    "SystemCallArchitectures=native",
+    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+    "UMask=0077",
+]

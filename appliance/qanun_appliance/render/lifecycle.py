@@ -1,0 +1,201 @@
+"""The units that are not the application: what prepares, gates, watches, backs up, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qanun_appliance.places import ACCOUNTS, DATA, Places
+from qanun_appliance.render.database import FOLDER, SOCKETS
+from qanun_appliance.render.files import HEAD, Link, Machine, Rendered
+from qanun_appliance.render.hardening import ROOT, hardened
+from qanun_appliance.render.services import ADDRESSES, ENVIRONMENT
+from qanun_appliance.site import Site
+
+_SYSTEM = "/etc/systemd/system"
+#: What root's programs keep of root's powers: read all of it, give files back to their owners, become another account.
+_KEEPER = "CAP_DAC_READ_SEARCH CAP_DAC_OVERRIDE CAP_CHOWN CAP_FOWNER CAP_SETUID CAP_SETGID CAP_KILL"
+
+
+def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequence[str]) -> list[Rendered | Link]:
+    appliance = f"{places.code}/qanun appliance"
+    cluster = f"{DATA}/postgresql/{machine.postgres_major}"
+    wants = " ".join((*units, "qanun-web.service", "qanun-jobs.service", "caddy.service", "qanun-first-boot.service"))
+    backs_up = bool(site.backup.target)
+    texts = {
+        "qanun.target": "[Unit]\nDescription=Qanun\n"
+        f"Wants={wants} qanun-doctor.path\nAfter=network.target\n\n[Install]\nWantedBy=multi-user.target\n",
+        "qanun-apply.service": _section(
+            ["Description=Qanun: write the configuration from site.toml", "DefaultDependencies=no",
+             "After=local-fs.target systemd-tmpfiles-setup.service", f"RequiresMountsFor={DATA}",
+             "Before=network-pre.target systemd-networkd.service nftables.service caddy.service chrony.service "
+             "qanun.target shutdown.target", "Wants=network-pre.target", "Conflicts=shutdown.target",
+             f"ConditionPathExists={DATA}/site.toml"],
+            ["Type=oneshot", "RemainAfterExit=yes", f"ExecStart={appliance} apply --boot", "TimeoutStartSec=120"],
+            install="sysinit.target",
+        ),
+        "qanun-addresses.service": _section(
+            ["Description=Qanun: this machine's addresses, and a certificate for them", "Wants=network-online.target",
+             "After=network-online.target", "Before=caddy.service", "PartOf=qanun.target"],
+            ["Type=oneshot", "RemainAfterExit=yes", "RuntimeDirectory=qanun-addresses", "RuntimeDirectoryMode=0755",
+             "RuntimeDirectoryPreserve=yes", f"ExecStart={appliance} addresses --write {ADDRESSES}", *_root()],
+        ),
+        "qanun-prepare.service": _section(
+            ["Description=Qanun: the database's files, made once and never again", f"RequiresMountsFor={DATA}"],
+            ["Type=oneshot", "RemainAfterExit=yes", f"ExecStart={appliance} prepare", "TimeoutStartSec=180", *_root()],
+        ),
+        "qanun-postgresql.service": _section(
+            ["Description=Qanun: database", "Requires=qanun-prepare.service", "After=qanun-prepare.service",
+             f"ConditionPathExists={cluster}/PG_VERSION", "PartOf=qanun.target", "StartLimitIntervalSec=0"],
+            ["Type=notify", "User=postgres", "Group=postgres", "RuntimeDirectory=postgresql", "RuntimeDirectoryMode=0755",
+             "RuntimeDirectoryPreserve=restart",
+             f"ExecStart={machine.postgres_bin}/postgres -D {cluster} -c config_file={FOLDER}/postgresql.conf",
+             "ExecReload=/bin/kill -HUP $MAINPID", "KillMode=mixed", "KillSignal=SIGINT", "TimeoutStartSec=600",
+             "TimeoutStopSec=60", "Restart=always", "RestartSec=1", "CPUWeight=300", "TasksMax=400",
+             # Losing the database loses everybody's page: it is the last that the kernel may take.
+             "OOMScoreAdjust=-900", "Environment=PG_OOM_ADJUST_FILE=/proc/self/oom_score_adj PG_OOM_ADJUST_VALUE=0",
+             *hardened(families="AF_UNIX", network="none", write=[f"{DATA}/postgresql", f"{DATA}/wal", SOCKETS],
+                       hide=[f"{DATA}/secrets", f"{DATA}/keys", f"{DATA}/blobs", f"{DATA}/recordings", f"{DATA}/tls"])],
+        ),
+        "qanun-migrate.service": _section(
+            ["Description=Qanun: the database's roles and tables, brought to this release",
+             "Requires=qanun-postgresql.service", "After=qanun-postgresql.service"],
+            ["Type=oneshot", "RemainAfterExit=yes", "User=postgres", "Group=postgres", f"EnvironmentFile={ENVIRONMENT}",
+             f"Environment=QANUN_OWNER_DATABASE_URL=postgresql://qanun_owner@/qanun?host={SOCKETS}",
+             f"ExecStart={places.code}/qanun db prepare --superuser-url postgresql://postgres@/postgres?host={SOCKETS}",
+             f"ExecStart={places.code}/qanun db upgrade", "TimeoutStartSec=900",
+             *hardened(families="AF_UNIX", network="none",
+                       hide=[f"{DATA}/secrets", f"{DATA}/keys", f"{DATA}/blobs", f"{DATA}/recordings", f"{DATA}/tls"])],
+        ),
+        "qanun-first-boot.service": _section(
+            ["Description=Qanun: the first clinic and its administrator, made once", "Requires=qanun-migrate.service",
+             "After=qanun-migrate.service", f"ConditionPathExists=!{DATA}/keys/founded"],
+            ["Type=oneshot", "RemainAfterExit=yes", "User=qanun", "Group=qanun", f"EnvironmentFile={ENVIRONMENT}",
+             f"LoadCredential=administrator:{DATA}/secrets/administrator",
+             f"ExecStart={appliance} first-boot --secret-file %d/administrator",
+             *hardened(families="AF_UNIX", network="none", write=[f"{DATA}/keys", f"{DATA}/blobs"])],
+        ),
+        "qanun-health.service": _section(
+            ["Description=Qanun: does this release work here", "Requires=qanun.target",
+             "After=qanun.target qanun-web.service caddy.service qanun-first-boot.service", "Before=boot-complete.target"],
+            ["Type=oneshot", "RemainAfterExit=yes", f"ExecStart={appliance} health --gate --wait 240",
+             "TimeoutStartSec=300", *_root()],
+            install="", required_by="boot-complete.target",
+        ),
+        "qanun-doctor.service": _section(
+            ["Description=Qanun: the doctor's round"],
+            ["Type=oneshot", f"ExecStart={appliance} doctor --write", "SuccessExitStatus=1 2", "Nice=10", *_root()],
+        ),
+        "qanun-doctor.timer": _timer("the doctor's round", "OnBootSec=2min\nOnUnitInactiveSec=5min"),
+        # The pages' button: the web server leaves a wish, root's round answers it.
+        "qanun-doctor.path": "[Unit]\nDescription=Qanun: somebody asked for the doctor\n\n[Path]\n"
+        "PathChanged=/run/qanun-wishes/doctor\nUnit=qanun-doctor.service\n",
+        "qanun-renew.service": _section(
+            ["Description=Qanun: certificate and configuration, looked at once a day"],
+            ["Type=oneshot", f"ExecStart={appliance} apply"],
+        ),
+        "qanun-renew.timer": _timer("certificate and configuration", "OnCalendar=*-*-* 03:30"),
+    }  # fmt: skip
+    for name, what, words, extra in (
+        ("backup", "backup", "backup", ["TimeoutStartSec=6h"]),
+        (
+            "wal",
+            "what was written since the last backup, into the backup",
+            "backup --log-only",
+            ["TimeoutStartSec=30min"],
+        ),
+        ("drill", "restore drill", "drill", ["TimeoutStartSec=6h"]),
+    ):
+        texts[f"qanun-{name}.service"] = _section(
+            [f"Description=Qanun: {what}", "After=qanun-postgresql.service"],
+            ["Type=oneshot", f"ExecStart={appliance} {words}", "Nice=10", "IOSchedulingClass=idle", "CPUWeight=20",
+             "MemoryHigh=25%", *extra, *_root(write=_backup_places(site))],
+        )  # fmt: skip
+    if backs_up:
+        texts["qanun-backup.timer"] = _timer("backup", f"OnCalendar=*-*-* {site.backup.at}\nPersistent=yes")
+        texts["qanun-drill.timer"] = _timer("restore drill", f"OnCalendar=*-*-* {site.backup.drill_at}\nPersistent=yes")
+        texts["qanun-wal.timer"] = _timer(
+            "the log into the backup", "OnBootSec=3min\nOnUnitInactiveSec=2min\nAccuracySec=10s"
+        )
+    files: list[Rendered | Link] = [
+        Rendered(path=f"{_SYSTEM}/{name}", content=HEAD + text, then=("daemon-reload",)) for name, text in texts.items()
+    ]
+    files += _enabled(texts)
+    return [*files, *_accounts_and_folders()]
+
+
+def _enabled(texts: dict[str, str]) -> list[Link]:
+    links = [
+        Link(path=f"{_SYSTEM}/timers.target.wants/{name}", target=f"{_SYSTEM}/{name}")
+        for name in texts
+        if name.endswith(".timer")
+    ]
+    links += [
+        Link(path=f"{_SYSTEM}/multi-user.target.wants/qanun.target", target=f"{_SYSTEM}/qanun.target"),
+        Link(path=f"{_SYSTEM}/sysinit.target.wants/qanun-apply.service", target=f"{_SYSTEM}/qanun-apply.service"),
+        Link(
+            path=f"{_SYSTEM}/boot-complete.target.requires/qanun-health.service",
+            target=f"{_SYSTEM}/qanun-health.service",
+        ),
+        Link(path=f"{_SYSTEM}/multi-user.target.wants/qanun-health.service", target=f"{_SYSTEM}/qanun-health.service"),
+    ]
+    # Debian's own would listen beside ours, on other ports and with other rules.
+    masked = ("coturn.service", "postgresql.service")
+    return links + [Link(path=f"{_SYSTEM}/{name}", target="/dev/null") for name in masked]
+
+
+def _accounts_and_folders() -> list[Rendered]:
+    accounts = "".join(f'u {name} {number} "{label}" {_home(name)}\n' for name, number, label in ACCOUNTS)
+    folders = [
+        (DATA, "0711", "root", "qanun"), (f"{DATA}/secrets", "0700", "root", "root"),
+        (f"{DATA}/keys", "0700", "qanun", "qanun"), (f"{DATA}/blobs", "0700", "qanun", "qanun"),
+        (f"{DATA}/recordings", "0700", "qanun", "qanun"), (f"{DATA}/reports", "0750", "root", "qanun"),
+        (f"{DATA}/postgresql", "0700", "postgres", "postgres"), (f"{DATA}/wal", "0700", "postgres", "postgres"),
+        (f"{DATA}/turn", "0700", "turnserver", "turnserver"), (f"{DATA}/tls", "0750", "root", "caddy"),
+        (f"{DATA}/updates", "0700", "root", "root"), (f"{DATA}/ssh", "0700", "root", "root"),
+        ("/run/qanun", "0750", "qanun", "qanun"), ("/run/qanun-wishes", "0750", "qanun", "qanun"),
+        ("/etc/qanun", "0755", "root", "root"),
+    ]  # fmt: skip
+    return [
+        Rendered(path="/etc/sysusers.d/qanun.conf", content=HEAD + accounts, then=("sysusers",)),
+        Rendered(
+            path="/etc/tmpfiles.d/qanun.conf", then=("tmpfiles",),
+            content=HEAD + "".join(f"d {path} {mode} {owner} {group} -\n" for path, mode, owner, group in folders),
+        ),
+        # Logs outlive a failed release: they say why it was left again.
+        Rendered(
+            path="/etc/systemd/journald.conf.d/qanun.conf", then=("systemd-journald.service:restart",),
+            content=HEAD + "[Journal]\nStorage=persistent\nSystemMaxUse=500M\nSystemKeepFree=1G\nMaxRetentionSec=60day\n",
+        ),
+    ]  # fmt: skip
+
+
+def _home(name: str) -> str:
+    return {"caddy": "/var/lib/caddy", "_chrony": "/var/lib/chrony"}.get(name, str(DATA))
+
+
+def _backup_places(site: Site) -> list[str]:
+    target = site.backup.target
+    return [str(DATA), *([f"-{target}"] if target.startswith("/") else [])]
+
+
+def _root(more: str = "", *, write: Sequence[str] = (str(DATA),)) -> list[str]:
+    capabilities = f"{_KEEPER} {more}".strip()
+    lines = hardened(
+        families="AF_UNIX AF_INET AF_INET6 AF_NETLINK", capabilities=capabilities, write=write, processes=True,
+    )  # fmt: skip
+    kept = [line for line in lines if not line.startswith("AmbientCapabilities")]
+    # Becoming another account is a privileged call.
+    kept = [line.replace("~@privileged @resources", "~@resources") for line in kept]
+    return [*kept, *(line for line in ROOT if line.split("=")[0] not in {part.split("=")[0] for part in kept})]
+
+
+def _section(unit: Sequence[str], service: Sequence[str], *, install: str = "", required_by: str = "") -> str:
+    lines = ["[Unit]", *unit, "", "[Service]", *service]
+    if install or required_by:
+        lines += ["", "[Install]"]
+        lines += [f"WantedBy={install}"] if install else [f"RequiredBy={required_by}"]
+    return "\n".join([*lines, ""])
+
+
+def _timer(what: str, when: str) -> str:
+    return f"[Unit]\nDescription=Qanun: {what}\n\n[Timer]\n{when}\n\n[Install]\nWantedBy=timers.target\n"

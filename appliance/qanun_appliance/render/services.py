@@ -1,0 +1,213 @@
+"""The units of the web server, background work and every daemon that a plugin asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from qanun.api import SystemService
+from qanun_appliance.places import DATA, Places
+from qanun_appliance.render.files import HEAD, Rendered
+from qanun_appliance.render.hardening import hardened
+from qanun_appliance.render.proxy import WEB
+from qanun_appliance.site import Site
+
+SOCKETS = "/run/qanun"
+ADDRESSES = "/run/qanun-addresses/addresses.env"
+ENVIRONMENT = "/etc/qanun/qanun.env"
+TURN_SECRET = f"{DATA}/secrets/turn-secret"
+#: Ports as plugins write them, which a site may move.
+_USUAL_MEDIA, _USUAL_TURN = 8100, 3478
+_DATA_OF_OTHERS = ("secrets", "postgresql", "wal", "tls", "ssh")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Daemon:
+    """A plugin's daemon as units: `file` is the unit's file, `unit` what is started, `ports` what it opens."""
+
+    service: SystemService
+    file: str
+    unit: str
+    ports: tuple[tuple[str, int], ...]
+
+
+def daemons(site: Site, services: Iterable[SystemService]) -> list[Daemon]:
+    """What runs on this site. The relay stays away where the site says so."""
+    listed = list(services)
+    names = [service.id.split(".", 1)[1] for service in listed]
+    found = []
+    for service, short in zip(listed, names, strict=True):
+        if short == "turn" and not site.turn.enabled:
+            continue
+        name = short if names.count(short) == 1 else service.id.replace(".", "-")
+        moved = {_USUAL_MEDIA: site.media_port, _USUAL_TURN: site.turn.port}
+        ports = [(protocol, moved.get(port, port)) for protocol, port in service.ports]
+        if short == "turn" and turn_tls(site):
+            ports.append(("tcp", site.turn.tls_port))
+        file = f"qanun-{name}@.service" if service.per_core else f"qanun-{name}.service"
+        # The web server speaks to one media socket: one worker, until plugins can name several.
+        unit = file.replace("@.", "@1.")
+        found.append(Daemon(service=service, file=file, unit=unit, ports=tuple(ports)))
+    return found
+
+
+def turn_tls(site: Site) -> bool:
+    """TURN over TLS where the certificate is a file; an authority's renewals stay inside the proxy."""
+    return site.turn.enabled and site.certificate.kind != "acme"
+
+
+def environment(site: Site, places: Places, addresses: Sequence[str]) -> str:
+    """The processes' environment. Without `addresses` (DHCP) the ones of the moment come from a file made at boot."""
+    lines = {
+        "QANUN_DATABASE_URL": "postgresql://qanun_app@/qanun?host=/run/postgresql",
+        "QANUN_STATE_DIR": str(DATA),
+        "QANUN_MASTER_KEY_FILE": f"{DATA}/keys/master.key",
+        "QANUN_BASE_URL": site.base_url,
+        "QANUN_MEDIA_SOCKET": f"{SOCKETS}/media.sock",
+        "QANUN_MEDIA_LISTEN": f"0.0.0.0:{site.media_port}",
+        "MALLOC_ARENA_MAX": "2",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **(address_environment(site, addresses) if addresses else {}),
+    }
+    if site.turn.enabled:
+        lines["QANUN_TURN_PORT"] = str(site.turn.port)
+        if site.turn.external:
+            lines["QANUN_TURN_EXTERNAL"] = site.turn.external
+    share = places.code.parent / "share" / "qanun" / "locale"
+    lines["QANUN_LOCALE_DIR"] = str(share)
+    return HEAD + "".join(f"{name}={value}\n" for name, value in sorted(lines.items()))
+
+
+def address_environment(site: Site, addresses: Sequence[str]) -> dict[str, str]:
+    """What depends on the machine's addresses."""
+    lines = {"QANUN_MEDIA_ADVERTISE": ",".join(addresses)}
+    if site.turn.enabled:
+        host = site.turn.external or addresses[0]
+        urls = [f"turn:{host}:{site.turn.port}?transport={way}" for way in ("udp", "tcp")]
+        if turn_tls(site):
+            urls.append(f"turns:{site.hosts[0]}:{site.turn.tls_port}?transport=tcp")
+        lines |= {"QANUN_TURN_LISTEN": ",".join(addresses), "QANUN_TURN_URLS": ",".join(urls)}
+    return lines
+
+
+def service_files(site: Site, places: Places, running: Sequence[Daemon], addresses: Sequence[str]) -> list[Rendered]:
+    units = ["qanun-web.service", "qanun-jobs.service", *(daemon.unit for daemon in running)]
+    files = [
+        Rendered(
+            path=ENVIRONMENT, content=environment(site, places, addresses), mode=0o640, group="qanun",
+            then=tuple(f"{unit}:restart" for unit in units),
+        ),
+        _unit("qanun-web.service", _web(site, places)),
+        _unit("qanun-jobs.service", _jobs(site, places)),
+    ]  # fmt: skip
+    return files + [_unit(daemon.file, _daemon(site, places, daemon), restart=daemon.unit) for daemon in running]
+
+
+def _unit(name: str, text: str, *, restart: str = "") -> Rendered:
+    return Rendered(
+        path=f"/etc/systemd/system/{name}", content=HEAD + text, then=("daemon-reload", f"{restart or name}:restart")
+    )
+
+
+def _relay_credentials(site: Site) -> list[str]:
+    if not site.turn.enabled:
+        return []
+    return [f"LoadCredential=turn-secret:{TURN_SECRET}", "Environment=QANUN_TURN_SECRET_FILE=%d/turn-secret"]
+
+
+def _section(unit: Iterable[str], service: Iterable[str]) -> str:
+    return "\n".join(["[Unit]", *unit, "", "[Service]", *service, ""])
+
+
+_ENVIRONMENT_LINES = [f"EnvironmentFile={ENVIRONMENT}", f"EnvironmentFile=-{ADDRESSES}"]
+_AFTER_DATA = ["Requires=qanun-migrate.service", "After=qanun-migrate.service qanun-first-boot.service"]
+
+
+def _ours(*names: str) -> list[str]:
+    return [f"{DATA}/{name}" for name in names]
+
+
+def _web(site: Site, places: Places) -> str:
+    host, port = WEB.split(":")
+    return _section(
+        ["Description=Qanun: web server", *_AFTER_DATA, "Wants=qanun-addresses.service", "After=qanun-addresses.service",
+         "PartOf=qanun.target", "StartLimitIntervalSec=0"],
+        [
+            # The event loop itself says that it is ready and, again and again, that it still turns.
+            "Type=notify", "NotifyAccess=all", "WatchdogSec=30", "TimeoutStartSec=90", "TimeoutStopSec=15",
+            "User=qanun", "Group=qanun", *_ENVIRONMENT_LINES, *_relay_credentials(site),
+            f"ExecStart={places.code}/qanun serve --host {host} --port {port} --workers {site.web_workers}",
+            "Restart=always", "RestartSec=1", "CPUWeight=300", "MemoryHigh=30%", "MemoryMax=40%", "TasksMax=256",
+            "OOMScoreAdjust=-200",
+            *hardened(
+                network="local", write=[*_ours("blobs", "recordings"), SOCKETS, "/run/qanun-wishes"],
+                hide=_ours(*_DATA_OF_OTHERS, "turn", "site.toml"),
+            ),
+        ],
+    )  # fmt: skip
+
+
+def _jobs(site: Site, places: Places) -> str:
+    return _section(
+        ["Description=Qanun: background work", *_AFTER_DATA, "PartOf=qanun.target", "StartLimitIntervalSec=0"],
+        [
+            "Type=exec", "TimeoutStopSec=20", "User=qanun", "Group=qanun", *_ENVIRONMENT_LINES, *_relay_credentials(site),
+            f"ExecStart={places.code}/qanun worker",
+            # Whoever waits for a page or speaks in a call comes first.
+            "Restart=always", "RestartSec=2", "CPUWeight=50", "IOWeight=50", "MemoryHigh=20%", "MemoryMax=30%",
+            "TasksMax=128",
+            *hardened(
+                network="local", write=[*_ours("blobs", "recordings"), SOCKETS],
+                hide=_ours(*_DATA_OF_OTHERS, "turn", "site.toml"),
+            ),
+        ],
+    )  # fmt: skip
+
+
+def _daemon(site: Site, places: Places, daemon: Daemon) -> str:
+    service = daemon.service
+    relay = daemon.service.id.endswith(".turn")
+    lines = [
+        "Type=exec", "TimeoutStopSec=15", f"User={service.user}", f"Group={service.user}", *_ENVIRONMENT_LINES,
+        *(_relay_credentials(site) if relay else []),
+    ]  # fmt: skip
+    if relay and turn_tls(site):
+        lines += [
+            f"LoadCredential=tls-certificate:{DATA}/tls/server.crt", f"LoadCredential=tls-key:{DATA}/tls/server.key",
+            "Environment=QANUN_TURN_CERTIFICATE=%d/tls-certificate QANUN_TURN_CERTIFICATE_KEY=%d/tls-key",
+        ]  # fmt: skip
+    if relay or service.prepare:
+        # What prepares reads the same configuration, which wants to know a database that it never asks.
+        lines.append(f"Environment=QANUN_TURN_TLS_PORT={site.turn.tls_port}" if relay else "")
+    lines = [line for line in lines if line]
+    if service.prepare:
+        lines.append(f"ExecStartPre={_words(service.prepare, places)}")
+    lines.append(f"ExecStart={_words(service.command, places)}")
+    write = [*_ours(*service.folders), *([SOCKETS] if service.user == "qanun" else [])]
+    others = ("blobs", "recordings", "keys", "turn", "site.toml", *_DATA_OF_OTHERS)
+    hide = _ours(*(name for name in others if name not in service.folders))
+    lines += [
+        "Restart=always", "RestartSec=1", "CPUWeight=400", "MemoryHigh=25%", "MemoryMax=30%", "TasksMax=256",
+        "OOMScoreAdjust=-100",
+        *hardened(write=write, hide=hide, families="AF_UNIX AF_INET AF_INET6 AF_NETLINK"),
+    ]  # fmt: skip
+    unit = [f"Description=Qanun: {service.id}", "Wants=qanun-addresses.service", "After=qanun-addresses.service",
+            "PartOf=qanun.target", "StartLimitIntervalSec=0"]  # fmt: skip
+    return _section(unit, lines)
+
+
+def _words(words: Sequence[str], places: Places) -> str:
+    """A plugin's command in systemd's spelling. Values that depend on the machine stay variables of the environment."""
+    fields = {
+        "python": str(places.code / "python"),
+        "state_dir": str(DATA),
+        "media_socket": "${QANUN_MEDIA_SOCKET}",
+        "media_listen": "${QANUN_MEDIA_LISTEN}",
+        "media_advertise": "${QANUN_MEDIA_ADVERTISE}",
+    }
+    filled = [word.replace("%", "%%").format_map(fields) for word in words]
+    if not filled[0].startswith("/"):
+        filled[0] = f"/usr/bin/{filled[0]}"
+    return " ".join(
+        word if word.startswith("${") or (word.isascii() and " " not in word) else f'"{word}"' for word in filled
+    )

@@ -1,0 +1,128 @@
+"""What this machine alone knows: made once, never printed, never made again while anything depends on it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from qanun.api import ConfigurationError
+from qanun_appliance.local_ca import server_certificate
+from qanun_appliance.places import Places
+from qanun_appliance.site import Site
+
+#: Letters and digits that nobody mistakes for one another when they are read from paper.
+_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+
+
+def ensure_secrets(site: Site, places: Places, addresses: Sequence[str], *, slot: bool = False) -> list[str]:
+    """Make what is missing; returns a sentence for each thing made. A second run makes nothing.
+
+    The master key lies in `keys/` (the web server's account), the rest in `secrets/` (root), certificates in `tls/`.
+    """
+    made = []
+    for folder, owner, mode in (
+        (places.secrets, "root", 0o700),
+        (places.keys, "qanun", 0o700),
+        (places.tls, "root", 0o750),
+    ):
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(mode)
+        give(folder, places, owner, "caddy" if folder == places.tls else owner)
+    master = places.keys / "master.key"
+    if not master.exists():
+        if places.marker.exists():
+            raise ConfigurationError(
+                f"{master} is gone although this machine has data: restore it from the backup; a new key opens nothing"
+            )
+        write_private(master, secrets.token_bytes(32))
+        give(master, places, "qanun", "qanun")
+        made.append("the master key")
+    for name, what in (("turn-secret", "the relay's secret"), ("backup-key", "the backup's key")):
+        path = places.secrets / name
+        if not path.exists():
+            text = readable_key() if name == "backup-key" else secrets.token_urlsafe(32)
+            write_private(path, text.encode())
+            made.append(what)
+    administrator = places.secrets / "administrator"
+    if not administrator.exists():
+        write_private(administrator, readable_key(groups=4).lower().encode())
+        made.append("the administrator's first password")
+    made += _certificate(site, places, addresses)
+    if slot and site.ssh == "keys":
+        made += _host_key(places)
+    return made
+
+
+def readable_key(groups: int = 8, length: int = 5) -> str:
+    """A key that a person can copy from paper: groups of letters, 25 bits each (eight groups: 200 bits)."""
+    return "-".join("".join(secrets.choice(_ALPHABET) for _ in range(length)) for _ in range(groups))
+
+
+def write_private(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Whole or not at all, on the disk when this returns, readable by its owner only."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.new")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode), "wb") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def give(path: Path, places: Places, owner: str, group: str) -> None:
+    """Hand a file to an account; in a tree that is only rendered, and where accounts are missing, it stays ours."""
+    if not places.is_machine or os.geteuid() != 0:
+        return
+    try:
+        shutil.chown(path, owner, group)
+    except LookupError:
+        raise ConfigurationError(f"the account {owner} or the group {group} does not exist here") from None
+
+
+def _certificate(site: Site, places: Places, addresses: Sequence[str]) -> list[str]:
+    if site.certificate.kind == "acme":
+        return []
+    served = places.tls / "server.crt"
+    before = served.read_bytes() if served.exists() else b""
+    if site.certificate.kind == "given":
+        for source, target in (
+            (site.certificate.certificate, served),
+            (site.certificate.key, places.tls / "server.key"),
+        ):
+            path = places.real(source)
+            if not path.is_file():
+                raise ConfigurationError(f"certificate: {source} is not there")
+            if not target.exists() or target.read_bytes() != path.read_bytes():
+                write_private(target, path.read_bytes())
+        root: Path | None = None
+    else:
+        chain, key, root = server_certificate(places.secrets / "ca", [*site.hosts, *addresses], own_names=False)
+        for source_path, target in ((chain, served), (key, places.tls / "server.key")):
+            if not target.exists() or target.read_bytes() != source_path.read_bytes():
+                write_private(target, source_path.read_bytes())
+        public = places.tls / "qanun-ca.crt"
+        if not public.exists() or public.read_bytes() != root.read_bytes():
+            write_private(public, root.read_bytes(), 0o644)
+    for name, mode in (("server.crt", 0o644), ("server.key", 0o640), ("qanun-ca.crt", 0o644)):
+        path = places.tls / name
+        if path.exists():
+            path.chmod(mode)
+            give(path, places, "root", "caddy")
+    return ["a certificate"] if served.read_bytes() != before else []
+
+
+def _host_key(places: Places) -> list[str]:
+    path = places.data / "ssh" / "ssh_host_ed25519_key"
+    if path.exists():
+        return []
+    path.parent.mkdir(parents=True, exist_ok=True)
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(path)]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    if made.returncode:
+        raise ConfigurationError(f"ssh-keygen: {made.stderr.strip()}")
+    return ["a host key for SSH"]
