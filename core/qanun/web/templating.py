@@ -162,7 +162,17 @@ def _constants(locale: Locale) -> Constants:
         def in_context(hint: str, text: str) -> Markup:
             return as_written(locale.pgettext(hint, text, domain=domain))
 
-        return {"_": translated, "gettext": translated, "pgettext": in_context, "icon": icon, "static": static}
+        def sentence(text: str) -> Markup:
+            return Markup(locale.gettext(text, domain=domain))  # noqa: S704 - as above, before its values are put in
+
+        return {
+            "sentence": sentence,
+            "_": translated,
+            "gettext": translated,
+            "pgettext": in_context,
+            "icon": icon,
+            "static": static,
+        }
 
     return of
 
@@ -192,6 +202,15 @@ def stencil(template: str, constants: Mapping[str, Any] | None = None, **holes: 
     return Markup(html)  # noqa: S704 - the template escaped its own, the holes are escaped here
 
 
+#: Functions a template calls as they are.
+_PLAIN = frozenset(
+    {
+        "v", "isolate", "icon", "avatar", "initials", "static", "say", "clock", "clocks", "iso_date", "long_date",
+        "medium_date", "short_date", "age", "relative", "number", "stencil",
+    }
+)  # fmt: skip
+
+
 @cache
 def environment(locale: Locale | None = None) -> jinja2.Environment:
     """The templates, compiled for one language (None: for no language in particular, as checks of their text want)."""
@@ -210,6 +229,7 @@ def environment(locale: Locale | None = None) -> jinja2.Environment:
         short_date=_moment(dates.short_date), age=age, relative=relative, number=format_number,
         stencil=stencil,
     )  # fmt: skip
+    env.plain = _PLAIN
     return env
 
 

@@ -69,6 +69,18 @@ async def test_the_session_alone_narrows_reads_writes_and_deletes_to_its_clinic(
         assert (await session.execute(names)).scalars().all() == ["Theirs"]
 
 
+async def test_a_statement_that_lives_on_serves_each_clinic_its_own_whatever_parameters_it_is_given(
+    clinic, other_clinic, unguarded_by_policies
+):
+    await clinic.patient(given="Ours"), await other_clinic.patient(given="Theirs")
+    asked = select(Patient.given).where(Patient.given.in_(["Ours", "Theirs"]))
+    foreign = {"qanun_asking_tenant_id": other_clinic.tenant.id}
+    for asking, expected in ((clinic, "Ours"), (other_clinic, "Theirs"), (clinic, "Ours")):
+        async with tenant_session(unguarded_by_policies, asking.tenant.id) as session:
+            assert set((await session.execute(asked)).scalars()) == {expected}
+            assert set((await session.execute(asked, foreign)).scalars()) == {expected}
+
+
 async def test_a_part_of_a_transaction_can_be_taken_back_alone(clinic):
     async with tenant_session(clinic.assembly.runtime.database, clinic.tenant.id) as session:
         kept = await clinic.patient(given="Kept")

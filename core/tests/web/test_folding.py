@@ -57,3 +57,16 @@ def test_a_stencil_puts_in_each_pages_own_ids_escaped() -> None:
         assert "\ue000" not in first + second
     finally:
         locale_of_page.reset(token)
+
+
+@pytest.mark.parametrize("code", ["en", "ar"])
+def test_what_a_page_says_of_typed_text_is_escaped_in_every_way_it_is_called(code: str) -> None:
+    env = environment(get_locale(code))
+    token = locale_of_page.set(get_locale(code))
+    text = "{{ v(typed) }} {{ say(typed) }} {{ number(value, places=1) }} {{ relative(typed, now=typed) if 0 }}"
+    try:
+        compiled = env.compile(text, name="core/account.html")
+        out = env.template_class.from_code(env, compiled, env.globals).render(typed="<b>&", value=36.75)
+        assert "<b>" not in out and out.count("&lt;b&gt;&amp;") == 2 and "36.8" in out
+    finally:
+        locale_of_page.reset(token)

@@ -52,14 +52,16 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Allergies, problems and medications of one patient, newest first."""
+    """Allergies, problems and medications of one patient, newest first; and the newest readings of each vital sign."""
 
     allergies: Sequence[Any]
     conditions: Sequence[Any]
     medications: Sequence[Any]
+    readings: Sequence[Any]
 
 
-def _latest_statement() -> Any:
+def _newest_readings() -> Any:
+    """The newest readings of every vital sign of the asked patient as one array of objects, newest first for each."""
     # Not `values()`: SQLAlchemy keeps no compiled form of a statement that holds one, and this is the chart's largest.
     listed = ", ".join(f"'{vital.code}'" for vital in VITALS)  # our own constants, not worth sending with every page
     array = literal_column(f"array[{listed}]", ARRAY(Text))
@@ -72,35 +74,38 @@ def _latest_statement() -> Any:
             Observation.voided_at.is_(None),
         )
         .order_by(Observation.effective.desc())
-        .limit(TREND)
+        .limit(literal_column(str(TREND)))
         .lateral("newest")
     )
     reading = aliased(Observation, newest)
-    return (
-        select(reading.id, reading.code, reading.value, reading.value2, reading.effective)
+    found = (
+        select(_object(reading, ("id", "code", "value", "value2", "effective")))
         .select_from(codes)
         .join(newest, true())
-    )
-
-
-_LATEST = _latest_statement()
-
-
-def _listed(model: Any, names: tuple[str, ...], condition: Any, *order: Any) -> Any:
-    """The model's entries of the asked patient as one array of objects with these columns."""
-    columns: list[Any] = []
-    for name in names:
-        columns += [literal_column(f"'{name}'"), getattr(model, name)]
-    found = (
-        select(func.json_build_object(*columns))
-        .where(model.patient_id == bindparam("patient_id"), model.voided_at.is_(None), condition)
-        .order_by(*order)
-        .limit(LIST_LIMIT)
+        .order_by(reading.effective.desc())
     )
     return func.array(found.scalar_subquery(), type_=ARRAY(JSON))
 
 
-# One question instead of three: each costs as much as what it finds.
+def _object(model: Any, names: tuple[str, ...]) -> Any:
+    columns: list[Any] = []
+    for name in names:
+        columns += [literal_column(f"'{name}'"), getattr(model, name)]
+    return func.json_build_object(*columns)
+
+
+def _listed(model: Any, names: tuple[str, ...], condition: Any, *order: Any) -> Any:
+    """The model's entries of the asked patient as one array of objects with these columns."""
+    found = (
+        select(_object(model, names))
+        .where(model.patient_id == bindparam("patient_id"), model.voided_at.is_(None), condition)
+        .order_by(*order)
+        .limit(literal_column(str(LIST_LIMIT)))
+    )
+    return func.array(found.scalar_subquery(), type_=ARRAY(JSON))
+
+
+# One question instead of four: each costs as much as what it finds.
 _FACTS = select(
     _listed(
         AllergyIntolerance,
@@ -124,6 +129,7 @@ _FACTS = select(
         MedicationStatement.status == "active",
         MedicationStatement.created_at,
     ).label("medications"),
+    _newest_readings().label("readings"),
 ).where(Patient.id == bindparam("patient_id"))
 
 _ENCOUNTERS = (
@@ -146,7 +152,7 @@ _ENCOUNTERS = (
         Practitioner, (Practitioner.id == Encounter.practitioner_id) & (Practitioner.tenant_id == Encounter.tenant_id)
     )
     .outerjoin(Note, (Note.encounter_id == Encounter.id) & (Note.tenant_id == Encounter.tenant_id))
-    .where(Encounter.patient_id == bindparam("patient_id"), Encounter.status != "cancelled")
+    .where(Encounter.patient_id == bindparam("patient_id"), Encounter.status != literal_column("'cancelled'"))
     .order_by(Encounter.start.desc())
     .limit(bindparam("limit"))
 )
@@ -165,26 +171,29 @@ _OPEN = (
 
 
 async def facts(ctx: Context, patient_id: UUID) -> Facts:
-    row = (await ctx.db.execute(_FACTS, {"patient_id": patient_id})).first()
-    return Facts(row.allergies, row.conditions, row.medications) if row else Facts((), (), ())
+    """Asked once for all parts of one page."""
+    key = ("emr.facts", patient_id)
+    if key not in ctx.memory:
+        row = (await ctx.db.execute(_FACTS, {"patient_id": patient_id})).first()
+        ctx.memory[key] = Facts(*row) if row else Facts((), (), (), ())
+    found: Facts = ctx.memory[key]
+    return found
 
 
 async def readings(ctx: Context, patient_id: UUID) -> list[Reading]:
     """The vital signs that this patient has, in the panel's order; missing ones are left out."""
-    rows = (await ctx.db.execute(_LATEST, {"patient_id": patient_id})).all()
     series: dict[str, list[Any]] = {}
-    for row in rows:
-        series.setdefault(row.code, []).append(row)
+    for one in (await facts(ctx, patient_id)).readings:
+        series.setdefault(one["code"], []).append(one)
     found = []
     for vital in VITALS:
         newest_first = series.get(vital.code)
         if newest_first:
-            newest_first.sort(key=lambda row: row.effective, reverse=True)
             found.append(_reading(vital, newest_first))
     return found
 
 
-def shown_value(vital: Vital, value: Decimal, second: Decimal | None) -> str:
+def shown_value(vital: Vital, value: Decimal | float, second: Decimal | float | None) -> str:
     """`118/76`, `36.8`: Latin digits, no trailing zero but where the instrument shows one."""
     text = format_number(value, vital.places)
     return f"{text}/{format_number(second)}" if second is not None else text
@@ -192,7 +201,7 @@ def shown_value(vital: Vital, value: Decimal, second: Decimal | None) -> str:
 
 def _reading(vital: Vital, newest_first: list[Any]) -> Reading:
     newest = newest_first[0]
-    numbers = [float(row.value) for row in reversed(newest_first)]
+    numbers = [float(one["value"]) for one in reversed(newest_first)]
     low, high = min(numbers), max(numbers)
     if vital.usual:
         low, high = min(low, vital.usual[0]), max(high, vital.usual[1])
@@ -204,12 +213,12 @@ def _reading(vital: Vital, newest_first: list[Any]) -> Reading:
     step = (_SPARK_WIDTH - 8) / max(len(numbers) - 1, 1)
     points = [(round(4 + index * step, 1), y(number)) for index, number in enumerate(numbers)]
     band = (y(vital.usual[1]), round(y(vital.usual[0]) - y(vital.usual[1]), 1)) if vital.usual else None
-    out = vital.usual is not None and not vital.usual[0] <= float(newest.value) <= vital.usual[1]
+    out = vital.usual is not None and not vital.usual[0] <= numbers[-1] <= vital.usual[1]
     return Reading(
-        id=newest.id,
+        id=UUID(newest["id"]),
         vital=vital,
-        value=shown_value(vital, newest.value, newest.value2),
-        at=newest.effective,
+        value=shown_value(vital, newest["value"], newest["value2"]),
+        at=datetime.fromisoformat(newest["effective"]),
         tone="hi" if out else "",
         points=" ".join(f"{x},{height}" for x, height in points),
         last=points[-1],
