@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from qanun.access import Core, Grant, Permissions, Role, Runtime, TrailEntry, record_views
     from qanun.app.build import Assembly, assemble, gather
+    from qanun.app.founding import NewClinic, found_clinic
     from qanun.app.lifespan import CliCommand, DemoClinic, DemoSeeder, Lifespan, SystemService
     from qanun.audit import AuditEvent, AuditEventType
     from qanun.config import Config
@@ -137,6 +138,7 @@ __all__ = [
     "Lifespan",
     "Locale",
     "NavItem",
+    "NewClinic",
     "NotFound",
     "NotSealed",
     "OpenContext",
@@ -178,6 +180,7 @@ __all__ = [
     "find_patients",
     "fold_name",
     "format_number",
+    "found_clinic",
     "fragment",
     "gather",
     "get",

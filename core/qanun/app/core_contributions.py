@@ -17,6 +17,7 @@ AUDIT_EVENTS = (
     AuditEventType(id="core.records.search", label=N_("Looked through records"), action="read"),
     AuditEventType(id="core.records.read", label=N_("Opened a record"), action="read"),
     AuditEventType(id="core.access.refused", label=N_("Was refused"), action="execute"),
+    AuditEventType(id="core.clinic.found", label=N_("Opened the clinic on this machine"), action="create"),
     AuditEventType(id="core.staff.sign-in", label=N_("Signed in"), action="execute"),
     AuditEventType(id="core.staff.sign-out", label=N_("Signed out"), action="execute"),
     AuditEventType(id="core.portal.sign-in", label=N_("Signed in to the portal"), action="execute"),
