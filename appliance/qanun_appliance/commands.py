@@ -74,9 +74,64 @@ def addresses_command(arguments: Sequence[str]) -> int:
     return 0
 
 
+def prepare_command(arguments: Sequence[str]) -> int:
+    from qanun_appliance.apply import postgres_programs
+    from qanun_appliance.postgres import prepare_cluster_files
+
+    options = parser("prepare", "make the database's files on the first day, and never again").parse_args(
+        list(arguments)
+    )
+    places = places_of(options)
+    print(f"database files: {prepare_cluster_files(places, postgres_programs(places))}")
+    return 0
+
+
+def first_boot_command(arguments: Sequence[str]) -> int:
+    from qanun_appliance.founding import found, password_of
+
+    words = parser("first-boot", "make the first clinic and its administrator, once, from site.toml")
+    words.add_argument("--secret-file", type=Path, help="holds the administrator's first password")
+    options = words.parse_args(list(arguments))
+    places = places_of(options)
+    site = load_site(places.site)
+    outcome = found(site, places, password_of(options.secret_file or places.secrets / "administrator"))
+    said = {
+        "made": f"{site.clinic.slug} is open; {site.administrator_email} signs in at {site.base_url}",
+        "there already": "this machine has its clinic; nothing was made",
+        "waits": "site.toml names no administrator; nobody can sign in yet",
+    }
+    print(said[outcome])
+    return 0 if outcome != "waits" else 1
+
+
+def health_command(arguments: Sequence[str]) -> int:
+    """0 well, 1 not."""
+    from qanun_appliance.health import gate, leave, wait_until_well, where
+
+    words = parser("health", "ask every service once, from outside, like a browser")
+    words.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="ask again until all is well")
+    words.add_argument("--gate", action="store_true", help="at boot: write the outcome down; a bad release is left")
+    options = words.parse_args(list(arguments))
+    places = places_of(options)
+    site = load_site(places.site)
+    found = wait_until_well(site, places, where(site), options.wait)
+    for probe in found:
+        print(f"{probe.name}: {probe.said or 'well'}")
+    well = all(probe.well for probe in found)
+    if options.gate and gate(places, found) == "leave":
+        print("this release does not work here; starting again, the boot loader counts")
+        leave()
+    return 0 if well else 1
+
+
 COMMANDS: tuple[CliCommand, ...] = (
     CliCommand(
         id="appliance.apply", run=apply_command, summary="make this machine what site.toml says (--check, --root)"
     ),
     CliCommand(id="appliance.addresses", run=addresses_command, summary="write down this machine's addresses"),
+    CliCommand(id="appliance.prepare", run=prepare_command, summary="make the database's files, once"),
+    CliCommand(
+        id="appliance.first-boot", run=first_boot_command, summary="make the first clinic and its administrator"
+    ),
+    CliCommand(id="appliance.health", run=health_command, summary="does everything answer (--wait SECONDS, --gate)"),
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 from qanun.api import N_, Plugin, hookimpl
 from qanun_appliance.commands import COMMANDS
+from qanun_appliance.watchdog import LIFESPAN
 
 
 class AppliancePlugin(Plugin):
@@ -13,6 +14,10 @@ class AppliancePlugin(Plugin):
 
     slug = "appliance"
     label = N_("Appliance")
+
+    @hookimpl
+    def lifespans(self) -> list[Any]:
+        return [LIFESPAN]
 
     @hookimpl
     def cli_commands(self) -> list[Any]:

@@ -1,7 +1,12 @@
 """What the appliance's tests share: a site file that is right, and changes to it."""
 
 import copy
+import os
+import shutil
+import sys
+import tempfile
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -56,3 +61,34 @@ def site_text() -> str:
 def site_table():
     """The table of a right site file, to be changed."""
     return copy.deepcopy(tomllib.loads(SITE))
+
+
+@pytest.fixture
+def shared_folder():
+    """A folder that PostgreSQL's account may enter, too: pytest's own are closed to it."""
+    folder = Path(tempfile.mkdtemp(prefix="qanun-appliance-", dir="/var/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def programs():
+    """Debian's PostgreSQL, as on a box; without it the test has nothing to run."""
+    from qanun_appliance.apply import postgres_programs
+    from qanun_appliance.places import Places
+
+    if os.geteuid() == 0:
+        import pwd
+
+        try:
+            pwd.getpwnam("postgres")
+        except KeyError:
+            pytest.skip("no account postgres here")
+    try:
+        return postgres_programs(Places())
+    except Exception as missing:
+        pytest.skip(str(missing))
+
+
+CODE = Path(sys.executable).parent

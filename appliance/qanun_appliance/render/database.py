@@ -44,7 +44,9 @@ def database_files(machine: Machine) -> list[Rendered]:
         "log_destination": "'stderr'",
         "logging_collector": "off",
         "log_statement": "'none'",
-        # A refused statement may carry what somebody typed about a patient: its text and its values are never logged.
+        # A refused statement, and the error itself, may carry what somebody typed about a patient: neither is logged here;
+        # the application says which of its acts failed. What concerns the server (LOG and above) is.
+        "log_min_messages": "'log'",
         "log_min_error_statement": "'panic'",
         "log_parameter_max_length": "0",
         "log_parameter_max_length_on_error": "0",
