@@ -146,6 +146,32 @@ class House:
         found = re.findall(r'data-copy="[^"]*?(/guest/[^"]+/i/[^"]+)"', await answer.text())
         return str(found[-1])
 
+    async def recorded(self) -> None:
+        """Doctor and patient are in the call in their English windows, and agreed to its recording, which runs."""
+        if "recorded" in self.found:
+            return
+        assert "ended" not in self.found, "what is over is not recorded any more"
+        await self.admitted()
+        doctor, patient = await self.page("doctor"), await self.page("patient")
+        await patient.goto(await self.visit())
+        await patient.wait_for_selector('[data-part="check"]:not([hidden]), [data-part="call"]:not([hidden])')
+        if await patient.locator('[data-part="check"]').is_visible():
+            await patient.click('[data-do="enter"]:not([disabled])')
+        await expect(patient.locator("#telemedicine-call")).to_have_attribute("data-running", "true", timeout=20_000)
+        await doctor.goto(await self.chart())
+        call = doctor.locator("#telemedicine-call")
+        await expect(call).to_have_attribute("data-state", "in-progress")
+        if await call.get_attribute("data-auto") is None:
+            await doctor.click('[data-act="join"]')
+        await expect(call).to_have_attribute("data-running", "true", timeout=20_000)
+        await doctor.click('[data-act="record"]')
+        for one in (doctor, patient):
+            await one.click('[data-consent] [data-answer="given"]', timeout=20_000)
+        for one in (doctor, patient):
+            await expect(one.locator('[data-recording="recording"]')).to_be_visible(timeout=20_000)
+        await doctor.wait_for_timeout(4000)
+        self.found["recorded"] = "1"
+
     async def ended(self) -> None:
         await self.admitted()
         if "ended" not in self.found:

@@ -178,6 +178,57 @@ async def patient_after(house: House, page: Page) -> None:
     await page.wait_for_selector('[data-part="after"]:not([hidden])')
 
 
+async def chart_recording(house: House, page: Page) -> None:
+    await house.recorded()
+    await page.goto(await house.chart())
+    await expect(page.locator("#telemedicine-call")).to_have_attribute("data-running", "true", timeout=20_000)
+    await expect(page.locator('#telemedicine-call [data-recording="recording"]')).to_be_visible(timeout=20_000)
+    await expect(page.locator('[data-act="pause"]')).to_be_visible()
+
+
+async def recording(house: House, page: Page) -> None:
+    await house.recorded()
+    await house.ended()
+    await page.goto(await house.consultation())
+    await page.goto(str(await page.locator("a[href^='/telemedicine/recordings/']").first.get_attribute("href")))
+    views = page.locator("[data-views] video")
+    assert await views.count() == 2
+    for number in range(2):
+        await expect(views.nth(number)).to_have_js_property("error", None)
+        await page.wait_for_function(
+            "(number) => document.querySelectorAll('[data-views] video')[number].readyState >= 1", arg=number
+        )
+
+
+async def retention(house: House, page: Page) -> None:
+    await house.recorded()
+    await house.ended()
+    if "withdrawn" not in house.found:
+        await post(await house.page("patient"), f"{await house.visit()}/recording/withdraw")
+        house.found["withdrawn"] = "1"
+    await page.goto("/telemedicine/retention")
+    await page.wait_for_selector(".q-tm-review")
+    for one in await page.locator("details:not([open]) > summary").all():
+        await one.click()
+
+
+async def retention_refused(house: House, page: Page) -> None:
+    await page.goto("/telemedicine/retention?preset=fr")
+    await page.fill("[name=basis]", "-")
+    await page.click("form[method=post] [type=submit].btn-primary")
+    await expect(page.locator(".invalid-feedback").first).to_be_visible()
+
+
+async def certificate(house: House, page: Page) -> None:
+    if "certificate" not in house.found:
+        await retention(house, page)
+        await page.fill(".q-tm-review [name=note]", "The patient asked for it")
+        await page.click(".q-tm-review [value=delete]")
+        await page.wait_for_url("**/telemedicine/certificates/*")
+        house.found["certificate"] = page.url
+    await page.goto(house.found["certificate"])
+
+
 async def patient_recording(house: House, page: Page) -> None:
     await house.ended()
     await page.goto(f"{await house.visit()}/recording")
@@ -228,8 +279,13 @@ PLACES = [
     Place("chart-with-guests", "doctor", chart_with_guests, dark=True),
     Place("chart-in-call", "doctor", chart_in_call),
     Place("patient-in-call", "patient", patient_in_call),
+    Place("chart-recording", "doctor", chart_recording, dark=True),
     Place("patient-after", "patient", patient_after),
+    Place("recording", "doctor", recording),
     Place("patient-recording", "patient", patient_recording),
+    Place("recordings-kept", "administrator", retention),
+    Place("recordings-rule-refused", "administrator", retention_refused),
+    Place("deletion-certificate", "administrator", certificate),
     Place("consultation-after", "doctor", consultation_after),
 ]
 

@@ -24,11 +24,13 @@ if TYPE_CHECKING:
         VisitMode,
     )
     from qanun.crypto import (
+        BadSignature,
         CryptoError,
         Key,
         NotSealed,
         SealedReader,
         SealedWriter,
+        SigningKey,
         Tampered,
         WrongKey,
         bind,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
         same,
         token_hash,
     )
+    from qanun.crypto import verify as verify_signature
     from qanun.db import TenantModel, new_id, patient_key, practitioner_key, ref
     from qanun.errors import (
         ConfigurationError,
@@ -114,6 +117,7 @@ __all__ = [
     "Assembly",
     "AuditEvent",
     "AuditEventType",
+    "BadSignature",
     "BookedAppointment",
     "ChartPanel",
     "CliCommand",
@@ -160,6 +164,7 @@ __all__ = [
     "SealedWriter",
     "SearchHit",
     "SearchProvider",
+    "SigningKey",
     "SlotContent",
     "SystemService",
     "Tampered",
@@ -217,5 +222,6 @@ __all__ = [
     "to_ascii_digits",
     "token_hash",
     "v",
+    "verify_signature",
     "websocket",
 ]

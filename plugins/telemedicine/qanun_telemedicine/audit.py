@@ -37,4 +37,18 @@ AUDIT_EVENTS = (
     AuditEventType(id="telemedicine.recording.resume", label=N_("Went on recording"), action="update"),
     AuditEventType(id="telemedicine.recording.stop", label=N_("Stopped the recording"), action="update"),
     AuditEventType(id="telemedicine.recording.view", label=N_("Watched a recording"), action="read"),
+    AuditEventType(
+        id="telemedicine.recording.keep", label=N_("Decided to keep a recording for longer"), action="update"
+    ),
+    AuditEventType(id="telemedicine.recording.destroy", label=N_("Destroyed a recording"), action="delete"),
+    AuditEventType(
+        id="telemedicine.retention.set", label=N_("Set how long recordings are kept"), action="update"
+    ),
+    AuditEventType(
+        id="telemedicine.retention.run", label=N_("Looked through recordings for those whose time is over"), action="execute"
+    ),
+    AuditEventType(
+        id="telemedicine.hold.place", label=N_("Placed a legal hold on recordings"), action="create"
+    ),
+    AuditEventType(id="telemedicine.hold.release", label=N_("Lifted a legal hold from recordings"), action="update"),
 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import secrets
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qanun.api import Config, ConfigurationError
+from qanun.api import BadSignature, Config, ConfigurationError, verify_signature
 from qanun_telemedicine.turn import TurnSettings, configuration
 
 
@@ -38,6 +41,35 @@ def turn_configuration(arguments: Sequence[str]) -> int:
     partial = folder / "turnserver.conf.new"
     _write_private(partial, text)
     partial.replace(folder / "turnserver.conf")
+    return 0
+
+
+def verify_certificate(arguments: Sequence[str]) -> int:
+    """Check the signature of a saved certificate or an export's slip, without a database: 0 genuine, 1 not, 2 unreadable.
+
+    `verify-certificate FILE [PUBLIC KEY IN HEX]`: without a key that was had from the clinic by another way, it only says
+    that the document was signed with the key that it names.
+    """
+    if not 1 <= len(arguments) <= 2:
+        print("verify-certificate FILE [PUBLIC KEY IN HEX]", file=sys.stderr)
+        return 2
+    try:
+        saved = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
+        body = str(saved["body"])
+        public, signature = (base64.b64decode(saved[name], validate=True) for name in ("public_key", "signature"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        print(f"this is no certificate: {type(error).__name__}", file=sys.stderr)
+        return 2
+    if len(arguments) == 2 and arguments[1].lower() != public.hex():
+        print(f"signed with another key: {public.hex()}", file=sys.stderr)
+        return 1
+    try:
+        verify_signature(public, signature, body.encode())
+    except BadSignature:
+        print("the signature does not fit: the document was changed", file=sys.stderr)
+        return 1
+    print(json.dumps(json.loads(body), indent=2, ensure_ascii=False))
+    print(f"genuine: signed with the key {public.hex()}")
     return 0
 
 

@@ -8,8 +8,9 @@ from uuid import UUID
 
 from qanun.api import Context, Job, Key
 from qanun_telemedicine.recording import player
-from qanun_telemedicine.service import consultation, recording, recording_key, shut
+from qanun_telemedicine.service import consultation, deletion, recording, recording_key, retention, shut
 from qanun_telemedicine.service.recording import binding, folder
+from qanun_telemedicine.service.reviews import ask_about
 
 
 async def finish_recording(ctx: Context, recording_id: str) -> None:
@@ -19,6 +20,7 @@ async def finish_recording(ctx: Context, recording_id: str) -> None:
     duration = await asyncio.to_thread(_finish, folder(ctx, record), key, binding(ctx, record))
     if duration is not None:
         record.duration_ms = duration
+    await retention.reckon(ctx, record.id)
 
 
 def _finish(place: Path, key: Key, bound: bytes) -> int | None:
@@ -35,7 +37,41 @@ async def close_guests(ctx: Context, consultation_id: str) -> None:
     await shut(ctx, await consultation(ctx, UUID(consultation_id)))
 
 
+async def reckon(ctx: Context) -> None:
+    """Write anew until when every recording is kept."""
+    await retention.reckon(ctx)
+
+
+async def look_through(ctx: Context) -> None:
+    """Every night: list what is due and what was put off until today; destroy it where the clinic wants no review."""
+    await retention.reckon(ctx)
+    policy = await retention.current_policy(ctx)
+    asked = destroyed = 0
+    for record, born in await retention.due(ctx) if policy is not None else []:
+        assert policy is not None
+        if await retention.put_off_by_visits(ctx, record, policy, born):
+            continue
+        if policy.review:
+            asked += await ask_about(ctx, record, "due")
+        else:
+            await deletion.destroy(ctx, record, why="due")
+            destroyed += 1
+    for record in await retention.put_off_again(ctx):
+        asked += await ask_about(ctx, record, "withdrawn" if record.withdrawn_at else "due")
+    ctx.audit("telemedicine.retention.run", detail={"asked": asked, "destroyed": destroyed})
+
+
+async def erase_files(ctx: Context, recording_id: str) -> None:
+    """The files of a destroyed recording go. Idempotent; never those of a recording that still has its key."""
+    record = await recording(ctx, UUID(recording_id))
+    if record.state == "deleted":
+        await asyncio.to_thread(deletion.erase, folder(ctx, record))
+
+
 JOBS = (
     Job(id="telemedicine.finish_recording", run=finish_recording),
+    Job(id="telemedicine.reckon", run=reckon),
+    Job(id="telemedicine.look_through", run=look_through, cron="40 1 * * *"),
+    Job(id="telemedicine.erase_files", run=erase_files),
     Job(id="telemedicine.close_guests", run=close_guests),
 )

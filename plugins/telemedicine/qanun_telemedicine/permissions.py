@@ -14,6 +14,8 @@ class Telemedicine(Permissions):
     CONSULTATION_HOLD = "telemedicine.consultation:hold"
     #: Watch a recording.
     RECORDING_PLAY = "telemedicine.recording:play"
+    #: Say how long recordings are kept, place holds, decide what is destroyed. It shows no recording.
+    RETENTION_MANAGE = "telemedicine.retention:manage"
     #: Read what patients wrote: the chat and what matters most to them.
     CONVERSATION_READ = "telemedicine.conversation:read"
     #: A guest's one call.

@@ -7,7 +7,7 @@ from typing import Any
 
 from qanun.api import N_, CliCommand, Grant, NavItem, Plugin, SystemService, TimelineSource, VisitMode, hookimpl
 from qanun_telemedicine.audit import AUDIT_EVENTS
-from qanun_telemedicine.commands import turn_configuration
+from qanun_telemedicine.commands import turn_configuration, verify_certificate
 from qanun_telemedicine.events import EVENT_TYPES
 from qanun_telemedicine.handlers import HANDLERS
 from qanun_telemedicine.jobs import JOBS
@@ -46,7 +46,7 @@ class TelemedicinePlugin(Plugin):
             Grant(role="doctor", permissions=(read, said, hold, invite, play)),
             Grant(role="nurse", permissions=(read, said, invite)),
             Grant(role="reception", permissions=(read, invite)),
-            Grant(role="administrator", permissions=(read,)),
+            Grant(role="administrator", permissions=(read, Telemedicine.RETENTION_MANAGE)),
             Grant(role="patient", permissions=(Telemedicine.VISIT_ATTEND,)),
             Grant(role="guest", permissions=(Telemedicine.GUEST_ATTEND,)),
         ]
@@ -65,7 +65,11 @@ class TelemedicinePlugin(Plugin):
             NavItem(
                 id="telemedicine.calls", label=N_("Calls"), icon="video", href="/telemedicine/consultations",
                 permission=Telemedicine.CONSULTATION_READ, key="c", order=40,
-            )
+            ),
+            NavItem(
+                id="telemedicine.retention", label=N_("Recordings"), icon="archive", href="/telemedicine/retention",
+                permission=Telemedicine.RETENTION_MANAGE, order=80,
+            ),
         ]  # fmt: skip
 
     @hookimpl
@@ -109,7 +113,11 @@ class TelemedicinePlugin(Plugin):
             CliCommand(
                 id="telemedicine.turn-configuration", run=turn_configuration,
                 summary="write coturn's configuration from this process's, and make its secret if there is none",
-            )
+            ),
+            CliCommand(
+                id="telemedicine.verify-certificate", run=verify_certificate,
+                summary="check the signature of a deletion's certificate or an export's slip; needs no database",
+            ),
         ]  # fmt: skip
 
     @hookimpl

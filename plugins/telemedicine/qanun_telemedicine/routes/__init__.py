@@ -3,6 +3,7 @@
 from qanun_telemedicine.routes.guests import GuestsController, GuestVisitController
 from qanun_telemedicine.routes.my_recording import MyRecordingController
 from qanun_telemedicine.routes.playback import PlaybackController
+from qanun_telemedicine.routes.retention import RetentionController
 from qanun_telemedicine.routes.staff import StaffController
 from qanun_telemedicine.routes.visit import VisitController
 
@@ -13,6 +14,7 @@ ROUTES = (
     GuestVisitController,
     PlaybackController,
     MyRecordingController,
+    RetentionController,
 )
 
 __all__ = ["ROUTES"]

@@ -40,9 +40,12 @@ class PlaybackController(Controller):
         record = await service.recording(ctx, recording_id)
         row = await service.consultation(ctx, record.consultation_id)
         patient, practitioner = await people(ctx, row)
-        key = await service.recording_key(ctx, record)
-        await _note_viewing(ctx, record)
-        seats, problem = await asyncio.to_thread(_seats, folder(ctx, record), key, binding(ctx, record))
+        seats: list[player.Seat] = []
+        problem = "destroyed"
+        if record.state != "deleted":
+            key = await service.recording_key(ctx, record)
+            await _note_viewing(ctx, record)
+            seats, problem = await asyncio.to_thread(_seats, folder(ctx, record), key, binding(ctx, record))
         names = select(Participant).where(Participant.consultation_id == row.id)
         known = {str(one.id): one.name for one in (await ctx.db.execute(names)).scalars()}
         shown = [
@@ -61,6 +64,8 @@ class PlaybackController(Controller):
     ) -> Response[Any]:
         async with open_context() as ctx:
             record = await service.recording(ctx, recording_id)
+            if record.state == "deleted":
+                raise NotFound("recording")
             key = await service.recording_key(ctx, record)
             await _note_viewing(ctx, record)
             place, bound = folder(ctx, record), binding(ctx, record)

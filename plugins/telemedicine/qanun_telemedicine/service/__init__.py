@@ -68,6 +68,8 @@ from qanun_telemedicine.service.recording import (
     wording,
 )
 from qanun_telemedicine.service.recording import stopped as recording_stopped
+from qanun_telemedicine.service.reviews import open_reviews, reviews_of
+from qanun_telemedicine.service.signing import genuine
 from qanun_telemedicine.service.snapshot import snapshot
 
 __all__ = [
@@ -98,6 +100,7 @@ __all__ = [
     "end",
     "enter_waiting_room",
     "for_appointment",
+    "genuine",
     "guest",
     "guests_of",
     "guests_seen",
@@ -109,6 +112,7 @@ __all__ = [
     "nearest",
     "new_recording",
     "open_for_patient",
+    "open_reviews",
     "plan",
     "position",
     "prepare",
@@ -122,6 +126,7 @@ __all__ = [
     "remove",
     "renew",
     "renew_invitation",
+    "reviews_of",
     "said",
     "say",
     "seen",
