@@ -19,6 +19,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -190,7 +191,8 @@ def _prepare(settings: dict[str, str], state: Path, steps: Steps) -> list[list[s
     run([*qanun, "keys", "create"], env=settings)
     run([*qanun, "db", "upgrade"], env=settings, on_line=steps.tell)
     kept = state / "sign-ins"
-    if not kept.exists():
+    # Opened on another day, it gets a fresh day to show.
+    if not kept.exists() or time.time() - kept.stat().st_mtime > 12 * 3600:
         printed = run([*qanun, "demo", "seed"], env={**settings, "PYTHONUNBUFFERED": "1"}, on_line=steps.tell)
         kept.write_text(
             "".join(f"{line}\n" for line in printed.splitlines() if line.startswith(("sign-in\t", "password\t")))

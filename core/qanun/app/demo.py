@@ -1,7 +1,7 @@
 """Demonstration clinics: two of them, one in English, one in Arabic, with people in every role.
 
 Core makes clinics, staff and patients; plugins add their own through `demo_data`. All people are invented. It refuses to
-touch a clinic that exists.
+touch a clinic that exists, but for giving it a day to show when it is opened again later.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ _CLINICS = (
 
 
 async def seed(assembly: Assembly, say: Callable[[str], None] = print, *, patients: int = PATIENTS) -> list[SignIn]:
-    """Make what is missing and return who can sign in. A clinic that exists is left as it is."""
+    """Make what is missing and return who can sign in. A clinic that exists is kept; its week is brought up to today."""
     runtime = assembly.runtime
     password = await hash_password(PASSWORD)
     sign_ins: list[SignIn] = []
@@ -98,9 +98,29 @@ async def seed(assembly: Assembly, say: Callable[[str], None] = print, *, patien
                 async with open_context(runtime, tenant, SYSTEM, get_locale(clinic.locale)) as ctx:
                     await seeder.seed(ctx, filled)
                 say(f"{clinic.slug}: {seeder.id.split('.')[0]}")
+        else:
+            await _renew(assembly, clinic)
         sign_ins += [SignIn(clinic.name, roles, name, email, "/") for roles, email, name, *_ in clinic.staff]
         sign_ins.append(SignIn(clinic.name, "patient", "", f"patient@{clinic.slug}.example", f"/portal/{clinic.slug}"))
     return sign_ins
+
+
+async def _renew(assembly: Assembly, clinic: _Clinic) -> None:
+    """Opened on another day, a demonstration is to have a day to show."""
+    async with global_session(assembly.runtime.database) as session:
+        tenant = TenantInfo.of((await session.execute(select(Tenant).where(Tenant.slug == clinic.slug))).scalar_one())
+    for seeder in assembly.registry.all(DemoSeeder):
+        if seeder.renew is None:
+            continue
+        async with open_context(assembly.runtime, tenant, SYSTEM, get_locale(clinic.locale)) as ctx:
+            listed = select(Patient).where(Patient.voided_at.is_(None), Patient.merged_into.is_(None))
+            first = PatientAccount.login == f"patient@{clinic.slug}.example"
+            portal = (await ctx.db.execute(select(PatientAccount.patient_id).where(first))).scalar_one_or_none()
+            patients = list((await ctx.db.execute(listed.order_by(Patient.id).limit(PATIENTS))).scalars())
+            patients.sort(key=lambda person: person.id != portal)  # the one of the portal account comes first
+            doctors = list((await ctx.db.execute(select(Practitioner).order_by(Practitioner.id).limit(50))).scalars())
+            days = ctx.local(ctx.now).date().toordinal()  # the same day looks the same, another one differs
+            await seeder.renew(ctx, DemoClinic(random=random.Random(days), patients=patients, practitioners=doctors))
 
 
 async def _tenant(runtime: Runtime, clinic: _Clinic, password: str) -> TenantInfo | None:

@@ -49,10 +49,14 @@ class DemoClinic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoSeeder:
-    """Fills one demonstration clinic: `seed(ctx, clinic)`, in `order`, in one transaction each."""
+    """Fills one demonstration clinic: `seed(ctx, clinic)`, in `order`, in one transaction each.
+
+    `renew` runs at later starts: what would have gone stale by then is there afresh, and what was done meanwhile stays.
+    """
 
     id: str
     seed: Callable[[Context, DemoClinic], Awaitable[None]]
+    renew: Callable[[Context, DemoClinic], Awaitable[None]] | None = None
     order: int = 100
 
 

@@ -6,8 +6,11 @@ who is due now.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
+
+from sqlalchemy import select
 
 from qanun.api import BookedAppointment, Context, DemoClinic, VisitMode, new_id
 from qanun_scheduling.models import Appointment, Schedule
@@ -20,28 +23,57 @@ _REASONS = {
            "مراجعة الأدوية", "إرهاق"],
 }  # fmt: skip
 _DAY = (8 * 60, 18 * 60)
+_SLOT = 20
 #: Who sits in the waiting room already, and for how many minutes.
 _EARLY = (34, 19, 6)
 
 
 async def seed(ctx: Context, clinic: DemoClinic) -> None:
     """Hours for every practitioner and appointments from three days ago to three days ahead."""
-    rng, zone = clinic.random, ctx.tenant.zone
+    await _hours(ctx, clinic)
+    await _fill(ctx, clinic, range(-3, 4))
+
+
+async def renew(ctx: Context, clinic: DemoClinic) -> None:
+    """Today and the days ahead again, for a demonstration that is opened days later. What stands there stays."""
+    await _hours(ctx, clinic)
+    today = ctx.local(ctx.now).date()
+    begin = datetime.combine(today, time.min, ctx.tenant.zone)
+    booked = select(Appointment.start).where(Appointment.start >= begin).limit(1000)
+    filled = {ctx.local(start).date() for start in (await ctx.db.execute(booked)).scalars()}
+    await _fill(ctx, clinic, [days for days in range(4) if today + timedelta(days=days) not in filled])
+
+
+async def _hours(ctx: Context, clinic: DemoClinic) -> None:
+    """Every day of the week from morning to evening, and as long as it takes for now to be among the hours."""
     now_minutes = ctx.local(ctx.now).hour * 60 + ctx.local(ctx.now).minute
     first, last = min(_DAY[0], now_minutes // 60 * 60), max(_DAY[1], min(1440, now_minutes // 60 * 60 + 180))
-    weekly = []
+    known = {(row.practitioner_id, row.weekday) for row in await _schedules(ctx)}
     for doctor in clinic.practitioners:
         for weekday in range(7):
-            row = Schedule(practitioner_id=doctor.id, weekday=weekday, start=first, end=last, slot_minutes=20)
-            ctx.db.add(row)
-            weekly.append((doctor.id, weekday, first, last, 20))
+            if (doctor.id, weekday) not in known:
+                ctx.db.add(
+                    Schedule(practitioner_id=doctor.id, weekday=weekday, start=first, end=last, slot_minutes=_SLOT)
+                )
+    for row in await _schedules(ctx):
+        row.start, row.end = min(row.start, first), max(row.end, last)
     await ctx.db.flush()
+
+
+async def _schedules(ctx: Context) -> Sequence[Schedule]:
+    return (await ctx.db.execute(select(Schedule).limit(200))).scalars().all()
+
+
+async def _fill(ctx: Context, clinic: DemoClinic, days: Iterable[int]) -> None:
+    """Appointments on these days, counted from today; the patient of the pictures is due next, by video."""
+    rng, zone = clinic.random, ctx.tenant.zone
+    weekly = [(row.practitioner_id, row.weekday, row.start, row.end, row.slot_minutes) for row in await _schedules(ctx)]
     today = ctx.local(ctx.now).date()
     video = ctx.registry.get(VisitMode, "telemedicine.video")
     people = list(clinic.patients[1:])
     reasons = _REASONS["ar" if ctx.locale.code == "ar" else "en"]
     promised = False
-    for offset in range(-3, 4):
+    for offset in days:
         slots = slots_of_day(today + timedelta(days=offset), weekly, zone)
         for doctor in clinic.practitioners:
             own = [slot for slot in slots if slot.practitioner_id == doctor.id]

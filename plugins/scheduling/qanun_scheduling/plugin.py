@@ -62,7 +62,7 @@ class SchedulingPlugin(Plugin):
 
     @hookimpl
     def demo_data(self) -> list[Any]:
-        return [DemoSeeder(id="scheduling.week", seed=demo.seed, order=30)]
+        return [DemoSeeder(id="scheduling.week", seed=demo.seed, renew=demo.renew, order=30)]
 
 
 plugin = SchedulingPlugin()
