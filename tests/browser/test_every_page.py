@@ -10,7 +10,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser import reading
-from tests.browser.house import CLINIC, DESK, PHONE, SMALLEST, House, Place, at, waits
+from tests.browser.house import CLINIC, DESK, PHONE, SMALLEST, House, Place, at, post, waits
 
 pytestmark = pytest.mark.browser
 KNOWN = reading.catalogue()
@@ -110,6 +110,32 @@ async def chart_docked(house: House, page: Page) -> None:
     await page.goto(await house.chart())
     await page.wait_for_selector("#telemedicine-lobby [name=identifier]")
     await expect(page.locator("#telemedicine-chips .tele")).to_be_visible()
+
+
+async def waiting_room_written_to(house: House, page: Page) -> None:
+    await waits(page, await house.visit())
+    await post(
+        await house.page("reception"), f"{await house.consultation()}/notices", {"phrase": "late", "minutes": "10"}
+    )
+    await page.wait_for_selector("[data-notices] > div")
+
+
+async def chart_summoned(house: House, page: Page) -> None:
+    """Somebody waits while the doctor is on another page."""
+    await page.goto("/emr/patients")
+    await page.wait_for_function("() => document.querySelector('[data-connection] .ok')")
+    consultation = (await house.consultation()).rsplit("/", 1)[1]
+    await page.evaluate(
+        "id => document.body.dispatchEvent(new CustomEvent('live:telemedicine.waiting', { detail: { consultation: id } }))",
+        consultation,
+    )
+    await page.wait_for_selector(".q-tm-summons")
+
+
+async def calls_somebody_waits(house: House, page: Page) -> None:
+    await waits(await house.page("patient"), await house.visit())
+    await page.goto("/telemedicine/consultations")
+    await page.click("details.q-tm-invite > summary")
 
 
 async def day_waiting(house: House, page: Page) -> None:
@@ -269,6 +295,9 @@ PLACES = [
     Place("calls-of-reception", "reception", at("/telemedicine/consultations")),
     Place("device-check", "patient", device_check),
     Place("waiting-room", "patient", waiting_room),
+    Place("waiting-room-written-to", "patient", waiting_room_written_to),
+    Place("calls-somebody-waits", "reception", calls_somebody_waits),
+    Place("patients-somebody-waits", "doctor", chart_summoned),
     Place("day-somebody-waits", "doctor", day_waiting),
     Place("chart-docked", "doctor", chart_docked, dark=True),
     Place("consultation", "doctor", consultation),

@@ -41,6 +41,11 @@ def slot_contents() -> list[Any]:
 
 
 @hookspec
+def page_scripts() -> list[Any]:
+    """`PageScript`s that run on every page of the staff's frame."""
+
+
+@hookspec
 def search_providers() -> list[Any]:
     """`SearchProvider`s for the palette."""
 

@@ -5,7 +5,7 @@ Server-rendered: a handler parses, calls a service and renders inside its transa
 
 from qanun.web.authorise import OpenContext, WebInfo, staff_actor
 from qanun.web.forms import Form
-from qanun.web.furniture import NavItem, SearchHit, SearchProvider, SlotContent, patient_href
+from qanun.web.furniture import NavItem, PageScript, SearchHit, SearchProvider, SlotContent, patient_href
 from qanun.web.pages import fragment, json_response, page, redirect, render_slot
 from qanun.web.routing import delete, get, patch, post, put, websocket
 
@@ -13,6 +13,7 @@ __all__ = [
     "Form",
     "NavItem",
     "OpenContext",
+    "PageScript",
     "SearchHit",
     "SearchProvider",
     "SlotContent",

@@ -42,6 +42,18 @@ class SlotContent:
     order: int = 100
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageScript:
+    """A module on every page of the staff's frame, for who holds `permission`: what must reach them wherever they are.
+
+    `src` is a static file of the plugin (`labs/alarm.js`); it costs every page its bytes, so it is small.
+    """
+
+    id: str
+    src: str
+    permission: str
+
+
 @dataclass(frozen=True, slots=True)
 class SearchHit:
     """One line in the palette. `text` is a second, quieter line; `href` where Enter goes."""

@@ -16,9 +16,9 @@ from litestar.datastructures import Cookie
 from qanun.context import Context
 from qanun.contracts import View
 from qanun.registry import Contributed, Failure
-from qanun.web.furniture import SlotContent, visible_nav
+from qanun.web.furniture import PageScript, SlotContent, visible_nav
 from qanun.web.security import media_headers
-from qanun.web.templating import render
+from qanun.web.templating import render, static
 
 _FAILED = "core/parts/failed_contribution.html"
 
@@ -54,7 +54,12 @@ def furniture(ctx: Context) -> dict[str, Any]:
         }
         for item in visible_nav(ctx)
     ]
-    return {"ctx": ctx, "actor": ctx.actor, "tenant": ctx.tenant, "can": ctx.can, "nav": nav, "path": path}
+    everywhere = ctx.registry.all(PageScript, enabled=ctx.enabled)
+    scripts = [static(item.src) for item in everywhere if ctx.can(item.permission)]
+    return {
+        "ctx": ctx, "actor": ctx.actor, "tenant": ctx.tenant, "can": ctx.can, "nav": nav, "path": path,
+        "page_scripts": scripts,
+    }  # fmt: skip
 
 
 def _is_current(href: str, path: str) -> bool:

@@ -20,6 +20,14 @@ AUDIT_EVENTS = (
         id="telemedicine.identity.mismatch", label=N_("Found that the identity does not match"), action="create"
     ),
     AuditEventType(id="telemedicine.consultation.begin", label=N_("Began a video visit"), action="create"),
+    AuditEventType(
+        id="telemedicine.notice.send", label=N_("Wrote to the patient in the waiting room"), action="create"
+    ),
+    AuditEventType(
+        id="telemedicine.consultation.hand-over",
+        label=N_("Handed the video visit over to a colleague"),
+        action="update",
+    ),
     AuditEventType(id="telemedicine.guest.invite", label=N_("Invited a guest to the video visit"), action="create"),
     AuditEventType(id="telemedicine.guest.renew", label=N_("Made a new link for a guest"), action="create"),
     AuditEventType(id="telemedicine.guest.wait", label=N_("Came to the waiting room as a guest"), action="update"),
@@ -41,14 +49,12 @@ AUDIT_EVENTS = (
         id="telemedicine.recording.keep", label=N_("Decided to keep a recording for longer"), action="update"
     ),
     AuditEventType(id="telemedicine.recording.destroy", label=N_("Destroyed a recording"), action="delete"),
+    AuditEventType(id="telemedicine.retention.set", label=N_("Set how long recordings are kept"), action="update"),
     AuditEventType(
-        id="telemedicine.retention.set", label=N_("Set how long recordings are kept"), action="update"
+        id="telemedicine.retention.run",
+        label=N_("Looked through recordings for those whose time is over"),
+        action="execute",
     ),
-    AuditEventType(
-        id="telemedicine.retention.run", label=N_("Looked through recordings for those whose time is over"), action="execute"
-    ),
-    AuditEventType(
-        id="telemedicine.hold.place", label=N_("Placed a legal hold on recordings"), action="create"
-    ),
+    AuditEventType(id="telemedicine.hold.place", label=N_("Placed a legal hold on recordings"), action="create"),
     AuditEventType(id="telemedicine.hold.release", label=N_("Lifted a legal hold from recordings"), action="update"),
 )

@@ -38,6 +38,15 @@ class ConsultationEnded(_ConsultationEvent):
     type: ClassVar[str] = "telemedicine.consultation.ended"
 
 
+@dataclass(frozen=True, kw_only=True)
+class ConsultationHandedOver(_ConsultationEvent):
+    """Another practitioner has the consultation now; the patient stayed where they were."""
+
+    type: ClassVar[str] = "telemedicine.consultation.handed_over"
+    from_practitioner_id: uuid.UUID
+    to_practitioner_id: uuid.UUID
+
+
 _EXAMPLE = {
     "consultation_id": "01939c7e-0000-7000-8000-000000000001",
     "appointment_id": "01939c7e-0000-7000-8000-000000000002",
@@ -45,7 +54,16 @@ _EXAMPLE = {
     "encounter_id": "01939c7e-0000-7000-8000-000000000004",
 }
 
-EVENT_TYPES = tuple(
-    EventType(id=event.type, event=event, example=_EXAMPLE)
-    for event in (PatientWaiting, ConsultationAdmitted, ConsultationEnded)
+_HANDED_OVER = {
+    **_EXAMPLE,
+    "from_practitioner_id": "01939c7e-0000-7000-8000-000000000005",
+    "to_practitioner_id": "01939c7e-0000-7000-8000-000000000006",
+}
+
+EVENT_TYPES = (
+    *(
+        EventType(id=event.type, event=event, example=_EXAMPLE)
+        for event in (PatientWaiting, ConsultationAdmitted, ConsultationEnded)
+    ),
+    EventType(id=ConsultationHandedOver.type, event=ConsultationHandedOver, example=_HANDED_OVER),
 )

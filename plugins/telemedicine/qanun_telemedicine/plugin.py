@@ -5,7 +5,18 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from qanun.api import N_, CliCommand, Grant, NavItem, Plugin, SystemService, TimelineSource, VisitMode, hookimpl
+from qanun.api import (
+    N_,
+    CliCommand,
+    Grant,
+    NavItem,
+    PageScript,
+    Plugin,
+    SystemService,
+    TimelineSource,
+    VisitMode,
+    hookimpl,
+)
 from qanun_telemedicine.audit import AUDIT_EVENTS
 from qanun_telemedicine.commands import turn_configuration, verify_certificate
 from qanun_telemedicine.events import EVENT_TYPES
@@ -70,6 +81,14 @@ class TelemedicinePlugin(Plugin):
                 id="telemedicine.retention", label=N_("Recordings"), icon="archive", href="/telemedicine/retention",
                 permission=Telemedicine.RETENTION_MANAGE, order=80,
             ),
+        ]  # fmt: skip
+
+    @hookimpl
+    def page_scripts(self) -> list[Any]:
+        return [
+            PageScript(
+                id="telemedicine.summons", src="telemedicine/summons.js", permission=Telemedicine.CONSULTATION_HOLD
+            )
         ]  # fmt: skip
 
     @hookimpl

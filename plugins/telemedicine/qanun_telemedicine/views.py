@@ -57,6 +57,7 @@ async def call_view(
         "standalone": standalone,
         "open": row.state in OPEN,
         **await guests_view(ctx, row),
+        **await room_view(ctx, row),
     }
 
 
@@ -74,6 +75,49 @@ async def guests_view(
         "may_invite": may_invite,
         "guest_values": dict(values or {}),
         "guest_errors": dict(errors or {}),
+    }
+
+
+async def room_view(
+    ctx: Context, row: Consultation, *, values: Mapping[str, Any] | None = None, errors: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What the clinic can do for who waits: write to them, hand them over; and what it did."""
+    may = ctx.can(Telemedicine.CONSULTATION_HOLD) or (
+        ctx.can(Telemedicine.CONSULTATION_INVITE) and row.state != IN_PROGRESS
+    )
+    open_ = row.state in OPEN
+    return {
+        "consultation": row,
+        "notices": await service.notices_of(ctx, row.id),
+        "phrases": service.CHOICES,
+        "may_write": ctx.can(Telemedicine.CONSULTATION_INVITE) and row.state == WAITING,
+        "may_hand_over": may and open_,
+        "colleagues": [(one.id, called(ctx, one)) for one in await service.colleagues(ctx, row)] if may and open_ else [],
+        "handovers": [
+            (one.handover, called(ctx, one.giver), called(ctx, one.taker)) for one in await service.handovers_of(ctx, row.id)
+        ],
+        "room_values": dict(values or {}),
+        "room_errors": dict(errors or {}),
+    }  # fmt: skip
+
+
+async def announce_view(
+    ctx: Context, *, told: int | None = None, values: Mapping[str, Any] | None = None,
+    errors: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Today's calls, and a message to all who wait."""
+    rows = await service.day_list(ctx)
+    waiting = [row for row in rows if row.consultation.state == WAITING]
+    return {
+        "rows": rows,
+        "now": ctx.now,
+        "may_write": ctx.can(Telemedicine.CONSULTATION_INVITE),
+        "waiting": len(waiting),
+        "waited_for": sorted({(str(row.practitioner.id), row.with_whom) for row in waiting}, key=lambda one: one[1]),
+        "phrases": service.CHOICES,
+        "told": told,
+        "room_values": dict(values or {}),
+        "room_errors": dict(errors or {}),
     }
 
 

@@ -4,6 +4,7 @@ from qanun_telemedicine.routes.guests import GuestsController, GuestVisitControl
 from qanun_telemedicine.routes.my_recording import MyRecordingController
 from qanun_telemedicine.routes.playback import PlaybackController
 from qanun_telemedicine.routes.retention import RetentionController
+from qanun_telemedicine.routes.room import WaitingRoomController
 from qanun_telemedicine.routes.staff import StaffController
 from qanun_telemedicine.routes.visit import VisitController
 
@@ -12,6 +13,7 @@ ROUTES = (
     VisitController,
     GuestsController,
     GuestVisitController,
+    WaitingRoomController,
     PlaybackController,
     MyRecordingController,
     RetentionController,

@@ -31,7 +31,7 @@ from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.settle import settle_in
 from qanun_telemedicine.sfu.client import MediaError
 from qanun_telemedicine.sockets import Line
-from qanun_telemedicine.views import call_view, chips_view, whole_view
+from qanun_telemedicine.views import announce_view, call_view, chips_view, whole_view
 
 log = structlog.get_logger("qanun.telemedicine")
 
@@ -48,9 +48,9 @@ class StaffController(Controller):
     path = "/telemedicine"
 
     @get("/consultations", permission=Telemedicine.CONSULTATION_READ)
-    async def consultations(self, ctx: Context) -> Response[str]:
-        """Today's calls: who waits, what runs, what comes."""
-        return page(ctx, "telemedicine/consultations.html", rows=await service.day_list(ctx), now=ctx.now)
+    async def consultations(self, ctx: Context, told: int | None = None) -> Response[str]:
+        """Today's calls: who waits, what runs, what comes. `told`: so many have just been written to."""
+        return page(ctx, "telemedicine/consultations.html", **await announce_view(ctx, told=told))
 
     @get("/consultations/list", permission=Telemedicine.CONSULTATION_READ, live=True)
     async def consultations_list(self, ctx: Context) -> Response[str]:

@@ -37,8 +37,10 @@ from qanun_telemedicine.service.guests import (
     wait,
 )
 from qanun_telemedicine.service.guests import invite as invite_to
+from qanun_telemedicine.service.handover import colleagues, hand_over, handovers_of
 from qanun_telemedicine.service.identity import IDENTIFIERS, IdentityForm, check_identity, latest_check
 from qanun_telemedicine.service.listing import WaitingPatient, day_list, position, waiting_list
+from qanun_telemedicine.service.notices import CHOICES, notices_of, send, send_to_all
 from qanun_telemedicine.service.presence import (
     acting_guest,
     arrive,
@@ -73,6 +75,7 @@ from qanun_telemedicine.service.signing import genuine
 from qanun_telemedicine.service.snapshot import snapshot
 
 __all__ = [
+    "CHOICES",
     "IDENTIFIERS",
     "NOT_WAITING",
     "REFUSALS",
@@ -91,6 +94,7 @@ __all__ = [
     "begin_now",
     "cancel",
     "check_identity",
+    "colleagues",
     "concerning",
     "consents_of",
     "consultation",
@@ -104,6 +108,8 @@ __all__ = [
     "guest",
     "guests_of",
     "guests_seen",
+    "hand_over",
+    "handovers_of",
     "hold",
     "invitation_link",
     "invite_to",
@@ -111,6 +117,7 @@ __all__ = [
     "loosen",
     "nearest",
     "new_recording",
+    "notices_of",
     "open_for_patient",
     "open_reviews",
     "plan",
@@ -130,6 +137,8 @@ __all__ = [
     "said",
     "say",
     "seen",
+    "send",
+    "send_to_all",
     "shut",
     "snapshot",
     "stays",

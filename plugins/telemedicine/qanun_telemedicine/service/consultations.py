@@ -188,6 +188,7 @@ async def enter_waiting_room(ctx: Context, row: Consultation, person: Participan
         row.state, row.waiting_since = WAITING, ctx.now
         ctx.audit("telemedicine.patient.wait", patient_id=row.patient_id, entity=reference(row))
         ctx.emit(PatientWaiting(consultation_id=row.id, appointment_id=row.appointment_id, patient_id=row.patient_id))
+        ctx.notify("telemedicine.waiting", consultation=row.id, practitioner=row.practitioner_id)
     changed(ctx, row)
 
 

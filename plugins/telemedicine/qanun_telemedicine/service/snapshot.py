@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from qanun.api import Context
-from qanun_telemedicine.models import ADMITTED, OPEN, WAITING, Consultation, Guest, Participant
+from sqlalchemy import select
+
+from qanun.api import Context, Practitioner
+from qanun_telemedicine.models import ADMITTED, OPEN, SCHEDULED, WAITING, Consultation, Guest, Participant
 from qanun_telemedicine.service.guests import guests_seen
-from qanun_telemedicine.service.listing import position
+from qanun_telemedicine.service.listing import called, position
+from qanun_telemedicine.service.notices import notices_of
 from qanun_telemedicine.service.presence import acting_guest, connected, present
 from qanun_telemedicine.service.recording import WORDING_VERSION, decisions, plan
 
@@ -43,6 +46,8 @@ async def snapshot(ctx: Context, row: Consultation, me: Participant) -> dict[str
             if stay.place == "call"
         ],
         "guests": await _guests(ctx, row) if staff else [],
+        "with": await _holder(ctx, row),
+        "notices": await _notices(ctx, row) if ctx.actor.kind != "guest" and row.state in (SCHEDULED, WAITING) else [],
         "recording": {
             "asked": row.recording_asked_at is not None,
             "state": wanted.running.state if wanted.running else "none",
@@ -54,6 +59,22 @@ async def snapshot(ctx: Context, row: Consultation, me: Participant) -> dict[str
             "wording": WORDING_VERSION,
         },
     }
+
+
+async def _holder(ctx: Context, row: Consultation) -> dict[str, str]:
+    """Whom the patient meets; it can become somebody else while they wait."""
+    found = select(Practitioner).where(Practitioner.id == row.practitioner_id)
+    holder = (await ctx.db.execute(found)).scalar_one()
+    return {
+        "id": str(holder.id), "name": called(ctx, holder), "specialty": holder.specialty, "licence": holder.licence
+    }  # fmt: skip
+
+
+async def _notices(ctx: Context, row: Consultation) -> list[dict[str, Any]]:
+    """The clinic's messages while somebody waits, newest first, in their language."""
+    return [
+        {"id": str(one.id), "text": text, "at": one.sent_at.isoformat()} for one, text in await notices_of(ctx, row.id)
+    ]
 
 
 async def _guests(ctx: Context, row: Consultation) -> list[dict[str, Any]]:
@@ -74,6 +95,8 @@ def _outside(row: Consultation, guest: Guest) -> dict[str, Any]:
         "patient_here": False,
         "people": [],
         "guests": [],
+        "with": None,
+        "notices": [],
         "recording": {
             "asked": False, "state": "none", "needed": 0, "given": 0, "declined": False, "mine": "open",
             "wording": WORDING_VERSION,

@@ -17,11 +17,11 @@ if (root && !root.call) {
   /** The lobby again from the server; a form that is being filled in is left alone until the state itself changes. */
   function refresh(state) {
     const lobby = document.getElementById("telemedicine-lobby");
-    const next = JSON.stringify([state.state, state.patient_here, state.concern]);
+    const next = JSON.stringify([state.state, state.patient_here, state.concern, state.notices.length, state.with?.id]);
     if (!lobby || next === key) return;
     const first = key === "";
     key = next;
-    const busy = lobby.querySelector("form [name=identifier]:checked") || lobby.contains(document.activeElement);
+    const busy = lobby.querySelector("form [name=identifier]:checked, details[open]") || lobby.contains(document.activeElement);
     if ((first && shown === state.state) || (busy && shown === state.state)) return;
     shown = state.state;
     globalThis.htmx?.ajax("GET", root.dataset.lobby, { target: "#telemedicine-lobby", swap: "outerHTML" });

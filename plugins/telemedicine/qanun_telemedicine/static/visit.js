@@ -162,7 +162,42 @@ concern?.addEventListener("input", () => {
 });
 concern?.addEventListener("blur", keepConcern);
 
+// Messages of the clinic, newest first; a new one is heard as well as seen.
+const read = new Set();
+let firstNotices = true;
+
+function showNotices(notices) {
+  const list = one("[data-notices]");
+  let fresh = false;
+  for (const notice of [...notices].reverse()) {
+    if (read.has(notice.id)) continue;
+    read.add(notice.id);
+    fresh = true;
+    const line = document.createElement("div");
+    const at = Object.assign(document.createElement("bdi"), { className: "q-xs", dir: "ltr" });
+    at.textContent = new Date(notice.at).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+    const words = Object.assign(document.createElement("p"), { dir: "auto", textContent: notice.text });
+    line.append(at, words);
+    list.prepend(line);
+  }
+  one("[data-notices-card]").hidden = !list.children.length;
+  if (fresh && !firstNotices && wait) chime();
+  firstNotices = false;
+}
+
+// Whom they meet; a colleague can take the visit while they wait.
+let met = "";
+
+function showHolder(holder) {
+  if (!holder || holder.id === met) return;
+  if (met) one("[data-changed]").hidden = false;
+  met = holder.id;
+  for (const place of page.querySelectorAll("[data-with]")) place.textContent = holder[place.dataset.with];
+  one("[data-with-licence]").hidden = !holder.licence;
+}
+
 function showQueue(state) {
+  showNotices(state.notices);
   one("[data-position]").textContent = state.position === 0 || state.position === null ? words.next : words.before.replace("{n}", state.position);
   if (concern && state.concern && state.concern === concern.value.trim()) one("[data-concern-saved]").hidden = false;
   const live = Boolean(call.stream?.getAudioTracks().length);
@@ -173,6 +208,7 @@ function showQueue(state) {
 
 function arrive(state) {
   if (!state) return;
+  showHolder(state.with);
   if (state.state === "ended" || state.state === "cancelled") {
     page.dataset.outcome = state.state;
     stopMeter();
