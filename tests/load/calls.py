@@ -125,11 +125,13 @@ _REMEMBER = """() => {
   const call = document.getElementById('telemedicine-call')?.call ?? document.getElementById('visit').call;
   globalThis.measured = call.session.peerConnection;
 }"""
-#: Whether a connection made after the remembered one decodes pictures.
+#: Whether a connection made after the remembered one decodes pictures and the page has a place for them.
 _DRAWN_ANEW = """async () => {
   const call = document.getElementById('telemedicine-call')?.call ?? document.getElementById('visit').call;
   const peer = call.session?.peerConnection;
   if (!peer || peer === globalThis.measured) return false;
+  // Decoded is not shown: without an element nobody sees or hears anything.
+  if (!document.querySelector('[data-remote] video')) return false;
   let frames = 0;
   (await peer.getStats()).forEach((one) => {
     if (one.type === 'inbound-rtp' && one.kind === 'video') frames += one.framesDecoded ?? 0;

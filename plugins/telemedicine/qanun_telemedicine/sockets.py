@@ -426,6 +426,8 @@ def _answer(number: int, described: Any) -> dict[str, Any]:
         "sdp": described.sdp,
         "tracks": [msgspec.to_builtins(track) for track in described.tracks],
         "wanted": described.wanted,
+        "connection": described.connection,
+        "revision": described.revision,
     }
 
 

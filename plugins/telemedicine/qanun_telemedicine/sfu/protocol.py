@@ -130,11 +130,17 @@ class Track(msgspec.Struct):
 
 
 class Described(msgspec.Struct):
-    """The answer to an offer. `wanted` says how many more receiving sections the page should offer, by kind."""
+    """The answer to an offer. `wanted` says how many more receiving sections the page should offer, by kind.
+
+    The answer and `participant.tracks` reach a page on different ways and may overtake each other: of one `connection`,
+    the higher `revision` is what holds.
+    """
 
     sdp: str
     tracks: list[Track]
     wanted: dict[str, int]
+    connection: str = ""
+    revision: int = 0
 
 
 class Worker(msgspec.Struct):
@@ -165,8 +171,8 @@ class Response(msgspec.Struct, omit_defaults=True):
 
 class Event(msgspec.Struct, omit_defaults=True):
     """`participant.connected`, `.disconnected` (data.reason: left, lost, failed, timeout), `.media` (first packet of a track:
-    data.track, kind, source), `.tracks` (data.tracks, data.wanted: what the page must know), `.quality` (data: state, loss, rtt …),
-    `.speaker`, and `recording.failed` (data.recording, problem)."""
+    data.track, kind, source), `.tracks` (data.tracks, wanted, connection, revision: what the page must know), `.quality` (data: state,
+    loss, rtt …), `.speaker`, and `recording.failed` (data.recording, problem)."""
 
     event: str
     room: str

@@ -74,6 +74,8 @@ class Participant:
         self.session = secrets.randbits(60)
         self.version = 0
         self.told: tuple[Assignment, ...] = ()
+        #: Counts what was told of tracks, so that the page knows what is newer.
+        self.revision = 0
         self.wanted: dict[str, int] = {"audio": 0, "video": 0}
         self.connected = False
         self.media = False
@@ -81,6 +83,11 @@ class Participant:
         self.video_paused = False
         #: SSRCs of what is sent to them; each is used once.
         self.ssrcs = itertools.count(0x10000 + secrets.randbelow(0x7FFF0000))
+
+    @property
+    def connection(self) -> str:
+        """Names this connection, and not the one before or after it."""
+        return f"{self.session:x}"
 
     def assignments(self) -> tuple[Assignment, ...]:
         return tuple(
@@ -280,6 +287,7 @@ class Rooms:
         assignments = participant.assignments()
         if assignments != participant.told or any(participant.wanted.values()):
             participant.told = assignments
+            participant.revision += 1
             self._told(participant)
 
     @staticmethod

@@ -35,7 +35,7 @@ class WorkerSpec:
     advertise: Sequence[str]
     allow_taps: Sequence[str] = ()
     #: "auto", "c" or "python".
-    engine: str = "python"
+    engine: str = "auto"
 
     def command(self) -> list[str]:
         command = [sys.executable, "-m", "qanun_telemedicine.sfu.worker", "--socket", str(self.socket)]

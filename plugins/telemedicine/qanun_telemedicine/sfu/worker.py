@@ -129,7 +129,12 @@ class MediaWorker:
             self._emit(
                 "participant.tracks",
                 participant,
-                {"tracks": [asdict(one) for one in participant.assignments()], "wanted": participant.wanted},
+                {
+                    "tracks": [asdict(one) for one in participant.assignments()],
+                    "wanted": participant.wanted,
+                    "connection": participant.connection,
+                    "revision": participant.revision,
+                },
             )
 
     def _recording_failed(self, room: str, recording: str, problem: str) -> None:
@@ -252,7 +257,7 @@ class MediaWorker:
     @staticmethod
     def _described(participant: Participant, sdp: str) -> p.Described:
         tracks = [p.Track(**asdict(one)) for one in participant.assignments()]
-        return p.Described(sdp, tracks, participant.wanted)
+        return p.Described(sdp, tracks, participant.wanted, participant.connection, participant.revision)
 
     def _stats(self, room: str | None) -> dict[str, Any]:
         chosen = [self.rooms.get(room)] if room is not None else list(self.rooms)
@@ -314,7 +319,7 @@ def main() -> None:
         help="addresses that clients are told, separated by commas; with a port if it differs",
     )
     parser.add_argument(
-        "--engine", choices=CHOICES, default="python", help="the data plane; auto: C where it is there, else Python"
+        "--engine", choices=CHOICES, default="auto", help="the data plane; auto: C where it is there, else Python"
     )
     parser.add_argument("--allow-tap", action="append", default=[], help="another package that taps may come from")
     options = parser.parse_args()

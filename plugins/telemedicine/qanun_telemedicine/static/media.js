@@ -26,7 +26,8 @@ const SIMULCAST = [
 
 /**
  * Messages to the server: {type: "join" | "offer", number, sdp, sources} and {type: "leave"}.
- * Messages from it: {type: "answer", number, sdp, tracks, wanted}, {type: "tracks", tracks, wanted},
+ * Messages from it: {type: "answer", number, sdp, tracks, wanted, connection, revision}, {type: "tracks", tracks, wanted,
+ * connection, revision},
  * {type: "restarted"}, {type: "quality", state, ...}, {type: "error", number, code}.
  *
  * Events: "state" (new, connecting, connected, reconnecting, closed), "remote" (participants changed), "quality",
@@ -51,6 +52,9 @@ export class MediaSession extends EventTarget {
   #sources = new Map();
   #screen = null;
   #assigned = [];
+  #connection = null;
+  #revision = -1;
+  #early = null;
   #audioSections = 0;
   #videoSections = 0;
   #lastStats = null;
@@ -106,7 +110,7 @@ export class MediaSession extends EventTarget {
       case "answer":
         return this.#answered(message);
       case "tracks":
-        return this.#assign(message.tracks, message.wanted);
+        return this.#announced(message);
       case "restarted":
         return this.#rejoin("restarted", true);
       case "quality":
@@ -262,7 +266,14 @@ export class MediaSession extends EventTarget {
     if (peer !== this.#peer) return;
     this.#pending = null;
     this.#joined = true;
-    this.#assign(message.tracks, message.wanted);
+    if (message.connection !== this.#connection) {
+      this.#connection = message.connection;
+      this.#revision = -1;
+    }
+    this.#announced(message);
+    const early = this.#early;
+    this.#early = null;
+    if (early) this.#announced(early);
     if (this.#again) {
       this.#again = false;
       await this.#offer();
@@ -280,6 +291,17 @@ export class MediaSession extends EventTarget {
   }
 
   // -- what others send ----------------------------------------------------------------------------------------------
+
+  /** Answers and announcements come on different ways: an older word must not undo a newer one, nor another connection's ours. */
+  #announced(message) {
+    if (!this.#joined) {
+      this.#early = message;
+      return;
+    }
+    if (message.connection !== this.#connection || message.revision < this.#revision) return;
+    this.#revision = message.revision;
+    this.#assign(message.tracks, message.wanted);
+  }
 
   #assign(tracks = [], wanted = {}) {
     if (!this.#peer) return;
@@ -372,6 +394,7 @@ export class MediaSession extends EventTarget {
     this.#again = false;
     this.#restartWanted = false;
     this.#joined = false;
+    this.#early = null;
     const peer = this.#peer;
     this.#peer = null;
     peer?.close();

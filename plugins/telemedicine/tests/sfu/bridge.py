@@ -1,5 +1,6 @@
 """A page with a `MediaSession` and a WebSocket between it and the media worker: what the web process does, and no more."""
 
+import asyncio
 import contextlib
 import json
 from http import HTTPStatus
@@ -93,6 +94,8 @@ class Bridge:
         self.client: MediaClient
         self.events: list[p.Event] = []
         self.files: dict[str, Path] = {}
+        #: Whose answers wait until the event is set.
+        self.held: dict[str, asyncio.Event] = {}
         self._sockets: dict[tuple[str, str], ServerConnection] = {}
         self._server: Server
         self.port = 0
@@ -140,7 +143,11 @@ class Bridge:
             {"mid": t.mid, "kind": t.kind, "participant": t.participant, "source": t.source} for t in described.tracks
         ]
         answer = {"type": "answer", "number": message["number"], "sdp": described.sdp, "tracks": tracks}
-        await self._send(socket, answer | {"wanted": described.wanted})
+        answer |= {"wanted": described.wanted, "connection": described.connection, "revision": described.revision}
+        if participant in self.held:
+            # What the worker announces meanwhile overtakes the answer.
+            await self.held[participant].wait()
+        await self._send(socket, answer)
 
     async def hear(self, _client: MediaClient, event: p.Event) -> None:
         self.events.append(event)

@@ -103,7 +103,7 @@ class Caller:
 class Clinic:
     """A supervisor with one worker, and the server of the page."""
 
-    def __init__(self, directory: Path, engine: str = "python") -> None:
+    def __init__(self, directory: Path, engine: str = "auto") -> None:
         self.directory = directory
         self.engine = engine
         self.bridge = Bridge()
@@ -157,8 +157,8 @@ def media_files(media: ModuleType) -> Any:
 
 @pytest.fixture
 def engine() -> str:
-    """Which one the worker runs; tests that concern both parametrise it."""
-    return "python"
+    """Which one the worker runs: what a worker runs by itself. Tests that concern both parametrise it."""
+    return "auto"
 
 
 @pytest_asyncio.fixture

@@ -14,9 +14,8 @@ from .conftest import Caller, Clinic, next_port, own_address, until
 from .wire import Wire
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.browser]
-#: The calls that use most of an engine run on the C engine, too, with the long suites: in a browser it has lost the sound after
-#: a killed worker, which nobody has explained yet. It is not the default until that is.
-on_both_engines = pytest.mark.parametrize("engine", ["python", pytest.param("auto", marks=pytest.mark.long)])
+#: The calls that use most of an engine, on each of them; the others run on the one that a worker chooses.
+on_both_engines = pytest.mark.parametrize("engine", ["python", "auto"])
 
 
 @on_both_engines
@@ -114,6 +113,34 @@ async def test_a_worker_that_is_killed_is_back_and_so_is_the_picture(clinic: Cli
         await caller.sees_and_hears()
         assert any(what[0] == "rejoin" for _, what in await caller.log())
     assert clinic.supervisor.pid() not in (None, first)
+
+
+@on_both_engines
+async def test_an_answer_that_is_overtaken_by_news_does_not_undo_it(clinic: Clinic, chromium: Browser) -> None:
+    """After a killed worker everybody joins at once: the second one's tracks are announced before the first has its answer."""
+    doctor, patient = await clinic.caller(chromium, "doctor"), await clinic.caller(chromium, "patient")
+    clinic.bridge.held["doctor"] = asyncio.Event()
+    await doctor.begin("nour-1")
+    await until(
+        lambda: clinic.events("participant.tracks", "doctor") or _joined(clinic, "doctor"), "the doctor is there"
+    )
+    await patient.begin("nour-1")
+    await until(lambda: clinic.events("participant.tracks", "doctor"), "the doctor is told of the patient")
+    clinic.bridge.held["doctor"].set()
+    await doctor.sees_and_hears()
+    await patient.sees_and_hears()
+    assert await doctor.remote() == ["patient"]
+    # What another connection was told concerns nobody any more.
+    await doctor.page.evaluate(
+        "session.receive({type: 'tracks', tracks: [], wanted: {}, connection: 'other', revision: 99})"
+    )
+    assert await doctor.remote() == ["patient"]
+    await clinic.client.leave("nour-1", "patient")
+    await until(lambda: _remote_is(doctor, []), "what is newer holds")
+
+
+async def _joined(clinic: Clinic, participant: str) -> bool:
+    return participant in (await clinic.client.stats()).get("nour-1", {})
 
 
 async def test_a_participant_who_joins_again_keeps_the_id_and_replaces_the_old_connection(
