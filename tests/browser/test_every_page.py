@@ -226,6 +226,28 @@ async def recording(house: House, page: Page) -> None:
         )
 
 
+async def copy_of_recording(house: House, page: Page) -> None:
+    await recording(house, page)
+    await page.click("details.q-tm-more > summary")
+    await page.select_option("[name=purpose]", "patient")
+    await page.fill("[name=recipient]", "Layla Haddad")
+    await page.fill("[name=reason]", "She asked for it in writing on Monday.")
+    await page.click(".q-tm-act [type=submit]")
+    await page.wait_for_url("**/exports/*")
+    async with page.expect_download() as begun:
+        await page.click("a[download]")
+    assert (await (await begun.value).path()).stat().st_size > 10_000
+
+
+async def recording_refused(house: House, page: Page) -> None:
+    await recording(house, page)
+    await page.click("details.q-tm-more > summary")
+    await page.fill("[name=recipient]", "Layla Haddad")
+    await page.fill("[name=reason]", "?")
+    await page.click(".q-tm-act [type=submit]")
+    await expect(page.locator(".invalid-feedback").first).to_be_visible()
+
+
 async def retention(house: House, page: Page) -> None:
     await house.recorded()
     await house.ended()
@@ -234,8 +256,7 @@ async def retention(house: House, page: Page) -> None:
         house.found["withdrawn"] = "1"
     await page.goto("/telemedicine/retention")
     await page.wait_for_selector(".q-tm-review")
-    for one in await page.locator("details:not([open]) > summary").all():
-        await one.click()
+    await page.evaluate("for (const one of document.querySelectorAll('main details')) one.open = true")
 
 
 async def retention_refused(house: House, page: Page) -> None:
@@ -311,6 +332,8 @@ PLACES = [
     Place("chart-recording", "doctor", chart_recording, dark=True),
     Place("patient-after", "patient", patient_after),
     Place("recording", "doctor", recording),
+    Place("recording-copy", "doctor", copy_of_recording),
+    Place("recording-copy-refused", "doctor", recording_refused),
     Place("patient-recording", "patient", patient_recording),
     Place("recordings-kept", "administrator", retention),
     Place("recordings-rule-refused", "administrator", retention_refused),

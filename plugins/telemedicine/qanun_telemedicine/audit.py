@@ -46,6 +46,11 @@ AUDIT_EVENTS = (
     AuditEventType(id="telemedicine.recording.stop", label=N_("Stopped the recording"), action="update"),
     AuditEventType(id="telemedicine.recording.view", label=N_("Watched a recording"), action="read"),
     AuditEventType(
+        id="telemedicine.export.ask", label=N_("Gave a reason for taking out a copy of a recording"), action="create"
+    ),
+    AuditEventType(id="telemedicine.export.fetch", label=N_("Took a copy of a recording out"), action="read"),
+    AuditEventType(id="telemedicine.export.finish", label=N_("Had the whole copy of a recording"), action="update"),
+    AuditEventType(
         id="telemedicine.recording.keep", label=N_("Decided to keep a recording for longer"), action="update"
     ),
     AuditEventType(id="telemedicine.recording.destroy", label=N_("Destroyed a recording"), action="delete"),

@@ -14,6 +14,8 @@ class Telemedicine(Permissions):
     CONSULTATION_HOLD = "telemedicine.consultation:hold"
     #: Watch a recording.
     RECORDING_PLAY = "telemedicine.recording:play"
+    #: Take a marked copy of a recording out of the clinic, with a written reason.
+    RECORDING_EXPORT = "telemedicine.recording:export"
     #: Say how long recordings are kept, place holds, decide what is destroyed. It shows no recording.
     RETENTION_MANAGE = "telemedicine.retention:manage"
     #: Read what patients wrote: the chat and what matters most to them.

@@ -52,9 +52,10 @@ class TelemedicinePlugin(Plugin):
     def roles(self) -> list[Any]:
         read, hold = Telemedicine.CONSULTATION_READ, Telemedicine.CONSULTATION_HOLD
         invite, play = Telemedicine.CONSULTATION_INVITE, Telemedicine.RECORDING_PLAY
+        copy = Telemedicine.RECORDING_EXPORT
         said = Telemedicine.CONVERSATION_READ
         return [
-            Grant(role="doctor", permissions=(read, said, hold, invite, play)),
+            Grant(role="doctor", permissions=(read, said, hold, invite, play, copy)),
             Grant(role="nurse", permissions=(read, said, invite)),
             Grant(role="reception", permissions=(read, invite)),
             Grant(role="administrator", permissions=(read, Telemedicine.RETENTION_MANAGE)),

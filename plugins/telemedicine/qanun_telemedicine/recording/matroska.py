@@ -2,7 +2,7 @@
 decided by the journal (while recording) and the view (while playing)."""
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,8 +42,8 @@ CODECS = {
 }
 
 
-def header(*, live: bool, segment_size: int = 0) -> bytes:
-    """EBML header and the opening of the Segment, of unknown size when `live`."""
+def header(*, live: bool, segment_size: int = 0, document: str = "") -> bytes:
+    """EBML header and the opening of the Segment, of unknown size when `live`. `document`: "webm" or "matroska"."""
     head = ebml.element(
         ebml.EBML,
         [
@@ -51,7 +51,7 @@ def header(*, live: bool, segment_size: int = 0) -> bytes:
             ebml.uint(0x42F7, 1),  # EBMLReadVersion
             ebml.uint(0x42F2, 4),  # EBMLMaxIDLength
             ebml.uint(0x42F3, 8),  # EBMLMaxSizeLength
-            ebml.text(0x4282, "matroska" if live else "webm"),
+            ebml.text(0x4282, document or ("matroska" if live else "webm")),
             ebml.uint(0x4287, 4),  # DocTypeVersion
             ebml.uint(0x4285, 2),  # DocTypeReadVersion
         ],
@@ -59,11 +59,13 @@ def header(*, live: bool, segment_size: int = 0) -> bytes:
     return head + ebml.identifier(ebml.SEGMENT) + (ebml.UNKNOWN_SIZE if live else ebml.size(segment_size, 8))
 
 
-def info(duration_ms: float | None = None) -> bytes:
+def info(duration_ms: float | None = None, *, title: str = "") -> bytes:
     """Segment information: a tick is a millisecond."""
     parts = [ebml.uint(0x2AD7B1, 1_000_000), ebml.text(0x4D80, WRITER), ebml.text(0x5741, WRITER)]
     if duration_ms is not None:
         parts.append(ebml.real(0x4489, duration_ms))
+    if title:
+        parts.append(ebml.text(0x7BA9, title))
     return ebml.element(ebml.INFO, parts)
 
 
@@ -90,6 +92,37 @@ def track_entry(
             ebml.element(0xE1, [ebml.real(0xB5, 48000.0), ebml.uint(0x9F, channels)]),
         ]
     return ebml.element(ebml.TRACK_ENTRY, parts)
+
+
+def subtitle_entry(number: int, name: str) -> bytes:
+    """The TrackEntry of plain-text subtitles that a player shows without being asked."""
+    parts = [
+        ebml.uint(0xD7, number),
+        ebml.uint(0x73C5, number),  # TrackUID
+        ebml.uint(0x83, 17),  # TrackType: subtitle
+        ebml.uint(0x9C, 0),  # FlagLacing
+        ebml.uint(0x88, 1),  # FlagDefault
+        ebml.uint(0x55AA, 1),  # FlagForced
+        ebml.text(0x22B59C, "und"),  # Language
+        ebml.text(0x86, "S_TEXT/UTF8"),
+        ebml.text(0x536E, name),
+    ]
+    return ebml.element(ebml.TRACK_ENTRY, parts)
+
+
+def timed_block(track: int, relative_ms: int, length_ms: int, data: bytes) -> bytes:
+    """A BlockGroup whose block is shown for `length_ms`; 20 bytes longer than `data`."""
+    block = _BLOCK.pack(0xA1, 0x1000_0000 | (len(data) + 4), 0x80 | track, relative_ms, 0) + data
+    return ebml.element(0xA0, [block, ebml.uint(0x9B, length_ms, 4)], 4)
+
+
+def tags(values: Mapping[str, str]) -> bytes:
+    """Tags about the whole file, by name."""
+    simple = [
+        ebml.element(ebml.SIMPLE_TAG, [ebml.text(ebml.TAG_NAME, name), ebml.text(ebml.TAG_STRING, value)])
+        for name, value in values.items()
+    ]
+    return ebml.element(ebml.TAGS, ebml.element(ebml.TAG, [ebml.element(0x63C0, b""), *simple]))
 
 
 def block_head(track: int, relative_ms: int, key: bool, length: int) -> bytes:

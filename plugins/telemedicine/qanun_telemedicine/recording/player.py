@@ -5,7 +5,7 @@ It knows no HTTP, no permissions and no audit: whoever serves these bytes has as
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +13,7 @@ from typing import Self
 
 from qanun.api import CryptoError, Key, NotSealed, SealedReader, SealedWriter, Tampered, bind
 from qanun_telemedicine.recording import index as indexing
+from qanun_telemedicine.recording.bundle import Bundle, Mark
 from qanun_telemedicine.recording.index import Index, Lane, Pause
 from qanun_telemedicine.recording.journal import SUFFIX, JournalReader
 from qanun_telemedicine.recording.view import View
@@ -122,6 +123,10 @@ class Recording:
         picture = video[number] if number < len(video) else None
         sound = audio[number] if number < len(audio) else None
         return View(self._index, picture, sound, self._read)
+
+    def bundle(self, names: Mapping[str, str], mark: Mark) -> Bundle:
+        """Everything in one file, for a copy that leaves the clinic; `names` by participant."""
+        return Bundle(self._index, self._read, names, mark)
 
     def finish(self) -> None:
         """Keep the index sealed beside the parts, so that opening costs no reading of everything. For when the

@@ -1,5 +1,6 @@
 """Pages and sockets: staff's, the patient's, guests', and the playing of recordings."""
 
+from qanun_telemedicine.routes.export import ExportController
 from qanun_telemedicine.routes.guests import GuestsController, GuestVisitController
 from qanun_telemedicine.routes.my_recording import MyRecordingController
 from qanun_telemedicine.routes.playback import PlaybackController
@@ -17,6 +18,7 @@ ROUTES = (
     PlaybackController,
     MyRecordingController,
     RetentionController,
+    ExportController,
 )
 
 __all__ = ["ROUTES"]

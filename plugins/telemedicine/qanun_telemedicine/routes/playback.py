@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +20,9 @@ from qanun_telemedicine import service
 from qanun_telemedicine.models import Participant, Recording
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.recording import player
+from qanun_telemedicine.service.export import PURPOSES, exports_of
 from qanun_telemedicine.service.recording import binding, folder
+from qanun_telemedicine.service.retention import FINISHED
 from qanun_telemedicine.views import people
 
 #: What one answer holds at most; a browser asks for the rest as it needs it.
@@ -37,26 +39,7 @@ class PlaybackController(Controller):
 
     @get("/", permission=Telemedicine.RECORDING_PLAY)
     async def watch(self, ctx: Context, recording_id: UUID) -> Response[str]:
-        record = await service.recording(ctx, recording_id)
-        row = await service.consultation(ctx, record.consultation_id)
-        patient, practitioner = await people(ctx, row)
-        seats: list[player.Seat] = []
-        problem = "destroyed"
-        if record.state != "deleted":
-            key = await service.recording_key(ctx, record)
-            await _note_viewing(ctx, record)
-            seats, problem = await asyncio.to_thread(_seats, folder(ctx, record), key, binding(ctx, record))
-        names = select(Participant).where(Participant.consultation_id == row.id)
-        known = {str(one.id): one.name for one in (await ctx.db.execute(names)).scalars()}
-        shown = [
-            {"name": known.get(seat.participant, ""), "video": seat.has_video, "number": seat.number,
-             "src": f"/telemedicine/recordings/{record.id}/{seat.participant}/{seat.number}"}
-            for seat in seats
-        ]  # fmt: skip
-        return page(
-            ctx, "telemedicine/recording.html", media=True, recording=record, consultation=row, patient=patient,
-            practitioner=practitioner, seats=shown, problem=problem,
-        )  # fmt: skip
+        return await watch_page(ctx, await service.recording(ctx, recording_id))
 
     @get("/{participant:str}/{number:int}", permission=Telemedicine.RECORDING_PLAY, live=True)
     async def stream(
@@ -96,6 +79,34 @@ class PlaybackController(Controller):
                 at += len(part.body)
 
         return Stream(whole(), media_type=piece.mime, headers={**headers, "content-length": str(piece.size)})
+
+
+async def watch_page(
+    ctx: Context, record: Recording, *, values: Mapping[str, Any] | None = None, errors: Mapping[str, Any] | None = None,
+    status: int = 200,
+) -> Response[str]:  # fmt: skip
+    """The page on which a recording plays; `values` and `errors` are of the form that asks for a copy."""
+    row = await service.consultation(ctx, record.consultation_id)
+    patient, practitioner = await people(ctx, row)
+    seats: list[player.Seat] = []
+    problem = "destroyed"
+    if record.state != "deleted":
+        key = await service.recording_key(ctx, record)
+        await _note_viewing(ctx, record)
+        seats, problem = await asyncio.to_thread(_seats, folder(ctx, record), key, binding(ctx, record))
+    names = select(Participant).where(Participant.consultation_id == row.id)
+    known = {str(one.id): one.name for one in (await ctx.db.execute(names)).scalars()}
+    shown = [
+        {"name": known.get(seat.participant, ""), "video": seat.has_video, "number": seat.number,
+         "src": f"/telemedicine/recordings/{record.id}/{seat.participant}/{seat.number}"}
+        for seat in seats
+    ]  # fmt: skip
+    return page(
+        ctx, "telemedicine/recording.html", status=status, media=True, recording=record, consultation=row, patient=patient,
+        practitioner=practitioner, seats=shown, problem=problem, purposes=PURPOSES,
+        may_export=ctx.can(Telemedicine.RECORDING_EXPORT) and record.state in FINISHED,
+        exports=await exports_of(ctx, record.id), values=dict(values or {}), errors=dict(errors or {}),
+    )  # fmt: skip
 
 
 async def _note_viewing(ctx: Context, record: Recording) -> None:

@@ -22,6 +22,7 @@ from qanun_telemedicine.service.consultations import (
     renew_invitation,
     write_concern,
 )
+from qanun_telemedicine.service.deletion import destroy
 from qanun_telemedicine.service.guests import (
     NOT_WAITING,
     ROLE_LABELS,
@@ -101,6 +102,7 @@ __all__ = [
     "day_list",
     "decide",
     "depart",
+    "destroy",
     "end",
     "enter_waiting_room",
     "for_appointment",
