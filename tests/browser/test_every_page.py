@@ -212,6 +212,31 @@ async def chart_recording(house: House, page: Page) -> None:
     await expect(page.locator('[data-act="pause"]')).to_be_visible()
 
 
+async def picture_asked(house: House, page: Page) -> None:
+    """The patient reads the question; it is asked anew for every language, and left open here."""
+    await house.recorded()
+    await page.goto(await house.visit())
+    await expect(page.locator("#telemedicine-call")).to_have_attribute("data-running", "true", timeout=20_000)
+    doctor = await house.page("doctor")
+    await doctor.goto(await house.chart())
+    await doctor.click("[data-remote] [data-picture-of]", timeout=20_000)
+    await expect(page.locator("[data-picture]")).to_be_visible(timeout=20_000)
+
+
+async def chart_picture(house: House, page: Page) -> None:
+    if "picture" not in house.found:
+        patient, doctor = await house.page("patient"), await house.page("doctor")
+        await picture_asked(house, patient)
+        await patient.click("[data-picture-answer=given]")
+        await expect(doctor.locator("[data-notice]")).to_have_text("The picture is in the chart.", timeout=20_000)
+        house.found["picture"] = "1"
+    await page.goto(await house.chart())
+    picture = page.locator(".q-tm-shots img").first
+    await picture.scroll_into_view_if_needed()
+    await expect(picture).to_have_js_property("complete", True)
+    assert await picture.evaluate("(one) => one.naturalWidth") > 100
+
+
 async def recording(house: House, page: Page) -> None:
     await house.recorded()
     await house.ended()
@@ -330,6 +355,8 @@ PLACES = [
     Place("chart-in-call", "doctor", chart_in_call),
     Place("patient-in-call", "patient", patient_in_call),
     Place("chart-recording", "doctor", chart_recording, dark=True),
+    Place("picture-asked", "patient", picture_asked),
+    Place("chart-with-picture", "doctor", chart_picture),
     Place("patient-after", "patient", patient_after),
     Place("recording", "doctor", recording),
     Place("recording-copy", "doctor", copy_of_recording),

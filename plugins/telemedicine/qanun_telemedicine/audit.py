@@ -45,6 +45,15 @@ AUDIT_EVENTS = (
     AuditEventType(id="telemedicine.recording.resume", label=N_("Went on recording"), action="update"),
     AuditEventType(id="telemedicine.recording.stop", label=N_("Stopped the recording"), action="update"),
     AuditEventType(id="telemedicine.recording.view", label=N_("Watched a recording"), action="read"),
+    AuditEventType(id="telemedicine.picture.ask", label=N_("Asked for a picture from the call"), action="execute"),
+    AuditEventType(id="telemedicine.picture.given", label=N_("Agreed to a picture from the call"), action="create"),
+    AuditEventType(id="telemedicine.picture.refused", label=N_("Refused a picture from the call"), action="create"),
+    AuditEventType(id="telemedicine.picture.take", label=N_("Kept a picture from the call"), action="create"),
+    AuditEventType(id="telemedicine.picture.view", label=N_("Saw a picture from a call"), action="read"),
+    AuditEventType(id="telemedicine.picture.void", label=N_("Marked a picture as taken in error"), action="update"),
+    AuditEventType(
+        id="telemedicine.picture.taken_back", label=N_("Took back the consent to a picture"), action="update"
+    ),
     AuditEventType(
         id="telemedicine.export.ask", label=N_("Gave a reason for taking out a copy of a recording"), action="create"
     ),

@@ -8,12 +8,13 @@ from typing import Any
 
 from sqlalchemy import select
 
-from qanun.api import Context, SlotContent, TimelineEntry, View
+from qanun.api import N_, ChartPanel, Context, SlotContent, TimelineEntry, View
 from qanun_telemedicine import service
 from qanun_telemedicine.models import ENDED, IN_PROGRESS, WAITING, Consultation
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.service.listing import called
-from qanun_telemedicine.service.recording import recordings_of
+from qanun_telemedicine.service.pictures import pictures_of_patient
+from qanun_telemedicine.service.recording import recordings_of, recordings_of_patient
 from qanun_telemedicine.views import call_view, chips_view, on_page, open_on_page, people
 
 #: A scheduled visit is docked on the chart from this many hours before it until as many after.
@@ -94,6 +95,23 @@ async def timeline(ctx: Context, patient_id: uuid.UUID, limit: int) -> Sequence[
         for row in rows[:limit]
     ]
 
+
+async def kept_panel(ctx: Context, patient_id: uuid.UUID) -> View | None:
+    """Recordings and pictures of this patient's video visits; nothing on a chart that has none."""
+    pictures = await pictures_of_patient(ctx, patient_id) if ctx.can(Telemedicine.PICTURE_READ) else []
+    recordings = await recordings_of_patient(ctx, patient_id)
+    if not recordings and not pictures:
+        return None
+    values = {"recordings": recordings, "pictures": pictures, "may_play": ctx.can(Telemedicine.RECORDING_PLAY)}
+    return View("telemedicine/parts/kept.html", values)
+
+
+CHART_PANELS = (
+    ChartPanel(
+        id="telemedicine.kept", title=N_("From video visits"), permission=Telemedicine.CONSULTATION_READ,
+        render=kept_panel, column=2, order=80,
+    ),
+)  # fmt: skip
 
 SLOTS = (
     SlotContent(

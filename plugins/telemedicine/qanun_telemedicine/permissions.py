@@ -16,6 +16,8 @@ class Telemedicine(Permissions):
     RECORDING_PLAY = "telemedicine.recording:play"
     #: Take a marked copy of a recording out of the clinic, with a written reason.
     RECORDING_EXPORT = "telemedicine.recording:export"
+    #: See single pictures that were taken from calls.
+    PICTURE_READ = "telemedicine.picture:read"
     #: Say how long recordings are kept, place holds, decide what is destroyed. It shows no recording.
     RETENTION_MANAGE = "telemedicine.retention:manage"
     #: Read what patients wrote: the chat and what matters most to them.

@@ -23,7 +23,7 @@ from qanun_telemedicine.events import EVENT_TYPES
 from qanun_telemedicine.handlers import HANDLERS
 from qanun_telemedicine.jobs import JOBS
 from qanun_telemedicine.media import LIFESPAN
-from qanun_telemedicine.panels import SLOTS, timeline
+from qanun_telemedicine.panels import CHART_PANELS, SLOTS, timeline
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.routes import ROUTES
 from qanun_telemedicine.service import prepare
@@ -52,11 +52,11 @@ class TelemedicinePlugin(Plugin):
     def roles(self) -> list[Any]:
         read, hold = Telemedicine.CONSULTATION_READ, Telemedicine.CONSULTATION_HOLD
         invite, play = Telemedicine.CONSULTATION_INVITE, Telemedicine.RECORDING_PLAY
-        copy = Telemedicine.RECORDING_EXPORT
+        copy, seen = Telemedicine.RECORDING_EXPORT, Telemedicine.PICTURE_READ
         said = Telemedicine.CONVERSATION_READ
         return [
-            Grant(role="doctor", permissions=(read, said, hold, invite, play, copy)),
-            Grant(role="nurse", permissions=(read, said, invite)),
+            Grant(role="doctor", permissions=(read, said, hold, invite, play, copy, seen)),
+            Grant(role="nurse", permissions=(read, said, invite, seen)),
             Grant(role="reception", permissions=(read, invite)),
             Grant(role="administrator", permissions=(read, Telemedicine.RETENTION_MANAGE)),
             Grant(role="patient", permissions=(Telemedicine.VISIT_ATTEND,)),
@@ -95,6 +95,10 @@ class TelemedicinePlugin(Plugin):
     @hookimpl
     def slot_contents(self) -> list[Any]:
         return list(SLOTS)
+
+    @hookimpl
+    def chart_panels(self) -> list[Any]:
+        return list(CHART_PANELS)
 
     @hookimpl
     def timeline_sources(self) -> list[Any]:

@@ -81,6 +81,20 @@ class PauseRecording(Said, tag="pause"):
     on: bool
 
 
+class AskPicture(Said, tag="picture"):
+    """The clinic asks somebody in the call for a picture of this moment."""
+
+    participant: uuid.UUID
+
+
+class AnswerPicture(Said, tag="picture-answer"):
+    """The answer of the person whom the picture would show."""
+
+    id: uuid.UUID
+    decision: str
+    version: str
+
+
 class Ping(Said, tag="ping"):
     """The page is alive."""
 
@@ -89,5 +103,5 @@ class Servers(Said, tag="servers"):
     """Asks for fresh addresses of the relay before the old credentials end."""
 
 
-Message = Join | Offer | Leave | Back | Enter | Concern | Say | Consent | AskToRecord | PauseRecording | Ping | Servers
+Message = Join | Offer | Leave | Back | Enter | Concern | Say | Consent | AskToRecord | PauseRecording | AskPicture | AnswerPicture | Ping | Servers
 DECODER = msgspec.json.Decoder(Message)

@@ -174,6 +174,17 @@ class Line:
                 await settle(self.open_context, self._worker(), self.consultation_id)
             case schemas.AskToRecord():
                 await self._ask_to_record(message.on)
+            case schemas.AskPicture():
+                await self._with_row(
+                    lambda ctx, row, person: service.ask_picture(ctx, row, message.participant), lock=True
+                )
+            case schemas.AnswerPicture():
+                await self._with_row(
+                    lambda ctx, row, person: service.answer_picture(
+                        ctx, row, person, message.id, message.decision, message.version
+                    ),
+                    inside=True,
+                )
             case schemas.PauseRecording():
                 await self._pause_recording(message.on)
 

@@ -3,6 +3,7 @@
 from qanun_telemedicine.routes.export import ExportController
 from qanun_telemedicine.routes.guests import GuestsController, GuestVisitController
 from qanun_telemedicine.routes.my_recording import MyRecordingController
+from qanun_telemedicine.routes.pictures import MyPicturesController, PicturesController
 from qanun_telemedicine.routes.playback import PlaybackController
 from qanun_telemedicine.routes.retention import RetentionController
 from qanun_telemedicine.routes.room import WaitingRoomController
@@ -19,6 +20,8 @@ ROUTES = (
     MyRecordingController,
     RetentionController,
     ExportController,
+    PicturesController,
+    MyPicturesController,
 )
 
 __all__ = ["ROUTES"]

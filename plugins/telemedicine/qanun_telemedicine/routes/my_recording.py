@@ -26,6 +26,7 @@ class MyRecordingController(Controller):
             ctx, "telemedicine/my_recording.html", consultation=row, with_whom=called(ctx, practitioner),
             recordings=await service.recordings_of(ctx, row.id),
             answers=[one for one, person in await service.consents_of(ctx, row.id) if person.id == me.id],
+            pictures=[one for one in await service.pictures_of(ctx, row.id) if one.participant_id == me.id],
             may_withdraw=bool(await service.withdrawable(ctx, row, me)) and row.recording_asked_at is None,
         )  # fmt: skip
 

@@ -42,6 +42,7 @@ from qanun_telemedicine.service.handover import colleagues, hand_over, handovers
 from qanun_telemedicine.service.identity import IDENTIFIERS, IdentityForm, check_identity, latest_check
 from qanun_telemedicine.service.listing import WaitingPatient, day_list, position, waiting_list
 from qanun_telemedicine.service.notices import CHOICES, notices_of, send, send_to_all
+from qanun_telemedicine.service.pictures import answer_picture, ask_picture, picture_wording, pictures_of
 from qanun_telemedicine.service.presence import (
     acting_guest,
     arrive,
@@ -89,7 +90,9 @@ __all__ = [
     "acting_guest",
     "admit",
     "admit_guest",
+    "answer_picture",
     "arrive",
+    "ask_picture",
     "ask_to_record",
     "attend",
     "begin_now",
@@ -122,6 +125,8 @@ __all__ = [
     "notices_of",
     "open_for_patient",
     "open_reviews",
+    "picture_wording",
+    "pictures_of",
     "plan",
     "position",
     "prepare",

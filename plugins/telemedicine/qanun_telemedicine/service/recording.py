@@ -242,6 +242,12 @@ async def recordings_of(ctx: Context, consultation_id: uuid.UUID) -> list[Record
     return list((await ctx.db.execute(statement)).scalars())
 
 
+async def recordings_of_patient(ctx: Context, patient_id: uuid.UUID, *, limit: int = 6) -> list[Recording]:
+    """Finished recordings of a patient, the newest first; those that are destroyed are left out."""
+    statement = select(Recording).where(Recording.patient_id == patient_id, Recording.state.in_(("stopped", "failed")))
+    return list((await ctx.db.execute(statement.order_by(Recording.started_at.desc()).limit(limit))).scalars())
+
+
 async def recording_key(ctx: Context, record: Recording) -> Key:
     key: Key = await ctx.keys.open_data_key(ctx.db, ctx.tenant.id, record.key, "recording", record.id)
     return key

@@ -11,6 +11,7 @@ from qanun_telemedicine.models import ADMITTED, OPEN, SCHEDULED, WAITING, Consul
 from qanun_telemedicine.service.guests import guests_seen
 from qanun_telemedicine.service.listing import called, position
 from qanun_telemedicine.service.notices import notices_of
+from qanun_telemedicine.service.pictures import pictures_asked
 from qanun_telemedicine.service.presence import acting_guest, connected, present
 from qanun_telemedicine.service.recording import WORDING_VERSION, decisions, plan
 
@@ -26,6 +27,7 @@ async def snapshot(ctx: Context, row: Consultation, me: Participant) -> dict[str
     known = await decisions(ctx, row)
     mine = known.get(me.id)
     staff = ctx.actor.kind == "user"
+    asked = await pictures_asked(ctx, row, me)
     return {
         "type": "state",
         "state": row.state,
@@ -48,6 +50,8 @@ async def snapshot(ctx: Context, row: Consultation, me: Participant) -> dict[str
         "guests": await _guests(ctx, row) if staff else [],
         "with": await _holder(ctx, row),
         "notices": await _notices(ctx, row) if ctx.actor.kind != "guest" and row.state in (SCHEDULED, WAITING) else [],
+        "picture": asked.question,
+        "pictures": asked.mine,
         "recording": {
             "asked": row.recording_asked_at is not None,
             "state": wanted.running.state if wanted.running else "none",

@@ -2,6 +2,7 @@
 
 import { Call } from "./call.js";
 import { Line } from "./line.js";
+import { answerPictures, takePictures } from "./pictures.js";
 
 const root = document.getElementById("telemedicine-call");
 
@@ -9,6 +10,8 @@ if (root && !root.call) {
   const line = new Line(root.dataset.socket);
   const call = new Call(root, line, { relay: new URLSearchParams(location.search).get("relay") === "1" });
   root.call = call;
+  takePictures(call);
+  answerPictures(call);
   let auto = root.dataset.auto === "1";
   let ending = false;
   let shown = root.dataset.state;

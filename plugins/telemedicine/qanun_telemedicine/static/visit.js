@@ -3,6 +3,7 @@
 import { Call } from "./call.js";
 import { chime, closeStream, meter, relayAnswers } from "./devices.js";
 import { Line } from "./line.js";
+import { answerPictures } from "./pictures.js";
 
 const page = document.getElementById("visit");
 const root = document.getElementById("telemedicine-call");
@@ -10,6 +11,7 @@ const words = JSON.parse(page.dataset.words);
 const line = new Line(page.dataset.socket);
 const call = new Call(root, line, { relay: page.dataset.relay === "1" });
 page.call = call;
+answerPictures(call);
 
 let stopMeter = () => {};
 let heard = false;
