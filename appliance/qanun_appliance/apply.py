@@ -67,7 +67,7 @@ def is_slot(places: Places) -> bool:
     except OSError:
         return places.real("/usr/lib/qanun/slot").exists()
     return (
-        any(word.startswith("root=PARTLABEL=qanun-root-") for word in words)
+        any(word.startswith(("root=PARTLABEL=qanun-root-", "qanun.slot=qanun-root-")) for word in words)
         or places.real("/usr/lib/qanun/slot").exists()
     )
 

@@ -52,7 +52,7 @@ mode = "off"
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def site_text() -> str:
     return SITE
 

@@ -1,4 +1,4 @@
-"""`qanun appliance …`: thin; each command reads its words and calls one module."""
+"""`qanun appliance apply | addresses | prepare | first-boot | health`: what makes a machine and asks whether it works."""
 
 from __future__ import annotations
 

@@ -1,0 +1,170 @@
+"""Restore: from the backup and the recovery key alone, onto a blank machine or in place of what is there.
+
+All of it is built beside the present and proven before anything of the present moves; and the present is kept.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from qanun.api import Conflict
+from qanun_appliance.backup.facts import differences, rows
+from qanun_appliance.backup.rebuild import chosen, database_of, facts_now, facts_of, refuse, verify_audit
+from qanun_appliance.backup.restic import Damaged, Restic
+from qanun_appliance.backup.take import Say, note
+from qanun_appliance.places import Places
+from qanun_appliance.postgres import hand_over, read_marker, write_marker
+from qanun_appliance.secrets import give
+
+#: (folder, account): what is put in place of the present.
+_PARTS = (("blobs", "qanun"), ("recordings", "qanun"), ("keys", "qanun"), ("secrets", "root"), ("ssh", "root"))
+_UNITS = ("qanun.target", "qanun-web.service", "qanun-jobs.service", "qanun-media@1.service", "qanun-turn.service",
+          "qanun-migrate.service", "qanun-first-boot.service", "qanun-postgresql.service",
+          "qanun-prepare.service")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """`name` picks a set (the newest when empty). `latest` adds what was written after it; without it the set's own
+    moment is restored and compared to the last row. `replace` is the clinic's short name, typed by whoever means it."""
+
+    name: str = ""
+    latest: bool = True
+    replace: str = ""
+
+
+def restore(
+    store: Restic, places: Places, wish: Wish, *, say: Say = print, services: Callable[[str], None] | None = None
+) -> dict[str, Any]:  # fmt: skip
+    """Returns the report. Raises Damaged, WrongBackupKey or Conflict; in all those cases nothing here has changed.
+
+    `services("stop" | "start")` is called around the exchange; systemd's by default on a real machine.
+    """
+    began = time.monotonic()
+    present = bool(read_marker(places)) or any(places.clusters.glob("*/PG_VERSION"))
+    if present and not wish.replace:
+        raise Conflict(
+            "this machine has a clinic's data. To put the backup in its place (it is kept beside), say so with --replace "
+            "and the clinic's short name"
+        )
+    say("every byte of the backup")
+    store.examine()
+    one = chosen(store, wish.name)
+    facts = facts_of(store, one)
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    scratch = places.data / f"restore-{stamp}"
+    scratch.mkdir(mode=0o711)
+    scratch.chmod(0o711)  # PostgreSQL's account passes through it
+    try:
+        say(f"files, recordings and keys of {one.at:%Y-%m-%d %H:%M} UTC")
+        files = scratch / "files"
+        later = one.later[-1] if wish.latest and one.later else one.parts["files"]
+        store.restore(later, files)
+        root = _root_of(files)
+        if present:
+            _means_it(root, wish.replace)
+        say("database")
+        major = int(facts["major"])
+        with database_of(store, one, places, scratch, major, latest=wish.latest) as running:
+            now = facts_now(running)
+            wrong = _behind(facts, now) if wish.latest else differences(facts, now)
+            wrong += verify_audit(running, places, root / "keys", scratch)
+        refuse(wrong)
+        say("all of it is whole; putting it in place")
+        change = services or (_systemd if places.is_machine else _nobody)
+        change("stop")
+        kept = _exchange(places, root, scratch, major, stamp)
+        change("start")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    report = {
+        "well": True, "set": one.name, "rows": rows(now), "clinics": len(now["audit"]), "kept": [str(path) for path in kept],
+        "latest": wish.latest, "seconds": round(time.monotonic() - began, 1),
+    }  # fmt: skip
+    note(places, "restore", report)
+    return report
+
+
+def _root_of(files: Path) -> Path:
+    """The data folder inside the restored tree, wherever the other machine had it."""
+    found = next(iter(sorted(files.rglob("keys/master.key"))), None)
+    if found is None:
+        raise Damaged("the backup holds no master key: nothing that is encrypted would open")
+    return found.parent.parent
+
+
+def _means_it(root: Path, typed: str) -> None:
+    import tomllib
+
+    slug = tomllib.loads((root / "site.toml").read_text(encoding="utf-8")).get("clinic", {}).get("slug", "")
+    if typed != slug:
+        raise Conflict(f"the backup is of the clinic {slug}, not {typed}: nothing was changed")
+
+
+def _behind(facts: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """After the mark rows come and go, but no chain gets shorter and no table disappears."""
+    wrong = [f"table {name} is missing" for name in facts["tables"] if name not in now["tables"]]
+    for tenant, (seq, _) in facts["audit"].items():
+        reached = now["audit"].get(tenant, [0, ""])[0]
+        if reached < seq:
+            wrong.append(f"the audit of clinic {tenant} ends at {reached}, before {seq}")
+    return wrong
+
+
+def _exchange(places: Places, root: Path, scratch: Path, major: int, stamp: str) -> list[Path]:
+    """Renames within one disk: each takes no time, and what was there keeps its bytes under another name."""
+    kept = []
+    cluster = places.clusters / str(major)
+    for old in [path.parent for path in places.clusters.glob("*/PG_VERSION")]:
+        aside = places.clusters / f"{old.name}.before-restore-{stamp}"
+        old.rename(aside)
+        kept.append(aside)
+    places.clusters.mkdir(mode=0o700, parents=True, exist_ok=True)
+    hand_over(places.clusters)
+    (scratch / "data").rename(cluster)
+    for name, owner in _PARTS:
+        source, target = root / name, places.data / name
+        if target.exists() and any(target.iterdir()):
+            aside = places.data / f"{name}.before-restore-{stamp}"
+            target.rename(aside)
+            kept.append(aside)
+        elif target.exists():
+            target.rmdir()
+        if source.exists():
+            source.rename(target)
+        else:
+            target.mkdir(mode=0o700)
+        target.chmod(0o700)
+        for path in (target, *target.rglob("*")):
+            give(path, places, owner, owner)
+    if not places.site.exists():
+        shutil.copyfile(root / "site.toml", places.site)
+        places.site.chmod(0o640)
+        give(places.site, places, "root", "qanun")
+    if places.wal.exists() and any(places.wal.iterdir()):
+        # The restored database writes a history of its own; the old one's pieces must not lie in its way.
+        aside = places.data / f"wal.before-restore-{stamp}"
+        places.wal.rename(aside)
+        kept.append(aside)
+    places.wal.mkdir(mode=0o700, exist_ok=True)
+    hand_over(places.wal)
+    write_marker(places, major)
+    return kept
+
+
+def _systemd(what: str) -> None:
+    if what == "stop":
+        subprocess.run(["systemctl", "stop", *_UNITS], capture_output=True, check=False, timeout=180)
+    else:
+        subprocess.run(["systemctl", "start", "qanun.target"], capture_output=True, check=False, timeout=600)
+
+
+def _nobody(what: str) -> None:
+    """A tree that is not a machine has no services."""

@@ -1,0 +1,8 @@
+"""`qanun appliance …`: thin; each command reads its words and calls one module."""
+
+from __future__ import annotations
+
+from qanun.api import CliCommand
+from qanun_appliance.commands import keeping, setting_up
+
+COMMANDS: tuple[CliCommand, ...] = (*setting_up.COMMANDS, *keeping.COMMANDS)

@@ -1,0 +1,143 @@
+"""`qanun appliance doctor | backup | drill | restore | recovery-key`: what keeps a clinic's data, and knows that it does."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from qanun.api import CliCommand
+from qanun_appliance.commands.setting_up import parser, places_of, services
+from qanun_appliance.site import load_site
+
+_MARKS = {"ok": "well", "info": "note", "warn": "SOON", "crit": "NOW"}
+
+
+def doctor_command(arguments: Sequence[str]) -> int:
+    """0 all well, 1 something wants a person this week, 2 today."""
+    from qanun_appliance.doctor import examine, worst, written
+    from qanun_appliance.doctor.sentences import in_words
+
+    words = parser("doctor", "look at everything a person would, and say how it is mended")
+    words.add_argument("--json", action="store_true", help="for programs")
+    words.add_argument(
+        "--write", action="store_true", help="also put the report where the administrator's pages find it"
+    )
+    words.add_argument("--quiet", action="store_true", help="only what wants somebody")
+    options = words.parse_args(list(arguments))
+    places = places_of(options)
+    findings = examine(places, services())
+    if options.write:
+        written(places, findings)
+    level = worst(findings)
+    if options.json:
+        listed = [
+            {"code": one.code, "level": one.level, "values": one.values,
+             **dict(zip(("said", "mend"), in_words(one.code, one.values), strict=True))}
+            for one in findings
+        ]  # fmt: skip
+        print(json.dumps({"level": level, "findings": listed}, indent=1))
+    else:
+        for one in findings:
+            said, mend = in_words(one.code, one.values)
+            if options.quiet and one.level in {"ok", "info"}:
+                continue
+            print(f"{_MARKS[one.level]:>4}  {said}")
+            if mend and one.level != "ok":
+                print(f"      → {mend}")
+    return {"ok": 0, "info": 0, "warn": 1, "crit": 2}[level]
+
+
+def backup_command(arguments: Sequence[str]) -> int:
+    from qanun_appliance.apply import postgres_programs
+    from qanun_appliance.backup import Live, back_up, back_up_log
+
+    words = parser("backup", "save everything a restore needs, encrypted with the clinic's key")
+    words.add_argument("--log-only", action="store_true", help="only what was written since the last whole backup")
+    options = words.parse_args(list(arguments))
+    places = places_of(options)
+    site = load_site(places.site)
+    if options.log_only:
+        back_up_log(site, places)
+        return 0
+    report = back_up(site, places, Live(programs=postgres_programs(places)))
+    print(f"{report['set']}: {report['rows']} rows, {report['files']} files, {report['seconds']} s")
+    return 0
+
+
+def drill_command(arguments: Sequence[str]) -> int:
+    from qanun_appliance.backup import drill
+
+    options = parser("drill", "restore the newest backup into a copy and compare it to the last row").parse_args(
+        list(arguments)
+    )
+    places = places_of(options)
+    report = drill(load_site(places.site), places)
+    print(
+        f"{report['set']}: {report['rows']} rows of {report['clinics']} clinics, 0 differences, {report['seconds']} s"
+    )
+    return 0
+
+
+def restore_command(arguments: Sequence[str]) -> int:
+    from qanun_appliance.backup import restore
+    from qanun_appliance.backup.restic import Restic
+    from qanun_appliance.backup.restore import Wish
+
+    words = parser("restore", "get a clinic back from its backup and the recovery key alone")
+    words.add_argument("--from", dest="source", required=True, metavar="TARGET", help="the backup's folder or address")
+    words.add_argument("--key-file", type=Path, help="holds the recovery key; it is asked for when absent")
+    words.add_argument("--set", default="", help="a backup by its name (the newest)")
+    words.add_argument("--exact", action="store_true", help="its own moment, compared to the last row; nothing later")
+    words.add_argument(
+        "--replace", default="", metavar="CLINIC", help="the clinic's short name: put it in place of what is here"
+    )
+    options = words.parse_args(list(arguments))
+    places = places_of(options)
+    key = options.key_file.read_text(encoding="ascii") if options.key_file else getpass.getpass("Recovery key: ")
+    places.data.mkdir(parents=True, exist_ok=True)
+    store = Restic(target=options.source, key=key.strip().upper(), cache=places.data / "backup-cache")
+    report = restore(store, places, Wish(name=options.set, latest=not options.exact, replace=options.replace))
+    print(f"{report['set']}: {report['rows']} rows of {report['clinics']} clinics are back, {report['seconds']} s")
+    for kept in report["kept"]:
+        print(f"kept: {kept}")
+    if places.is_machine:
+        print("next: qanun appliance apply, qanun appliance health --wait 120, qanun appliance backup")
+    return 0
+
+
+def recovery_key_command(arguments: Sequence[str]) -> int:
+    """Show the key on a terminal only, and note that somebody typed its last group back."""
+    from qanun_appliance.backup.take import note
+
+    words = parser("recovery-key", "show the recovery key once more, and prove that it was written down")
+    words.add_argument("--verify", metavar="LAST", help="the last group of the key as it stands on paper")
+    options = words.parse_args(list(arguments))
+    places = places_of(options)
+    key = (places.secrets / "backup-key").read_text(encoding="ascii").strip()
+    typed = options.verify
+    if typed is None:
+        if not sys.stdout.isatty():
+            print("the recovery key is shown on a terminal only", file=sys.stderr)
+            return 1
+        print(f"\n    {key}\n\nWrite it down, keep it away from this machine. Without it no backup opens.")
+        typed = input("Type its last group back: ")
+    if typed.strip().upper() != key.rsplit("-", 1)[-1]:
+        print("that is not its last group", file=sys.stderr)
+        return 1
+    note(places, "recovery-key", {"well": True, "verified": True})
+    print("noted: somebody holds the recovery key")
+    return 0
+
+
+COMMANDS = (
+    CliCommand(id="appliance.doctor", run=doctor_command, summary="look at everything, say how it is mended (--json)"),
+    CliCommand(id="appliance.backup", run=backup_command, summary="take a whole backup (--log-only: what came since)"),
+    CliCommand(id="appliance.drill", run=drill_command, summary="prove the newest backup by restoring it into a copy"),
+    CliCommand(id="appliance.restore", run=restore_command, summary="get a clinic back (--from TARGET)"),
+    CliCommand(
+        id="appliance.recovery-key", run=recovery_key_command, summary="show the recovery key, prove it is kept"
+    ),
+)

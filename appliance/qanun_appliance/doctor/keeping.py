@@ -1,0 +1,87 @@
+"""What only time shows: backups and their proof, the recovery key, a release that was left again."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from qanun_appliance.doctor.round import Finding, crit, ok, warn
+from qanun_appliance.places import Places
+from qanun_appliance.site import Site
+
+#: Nightly: a day and a morning without one is worth a person's look, two days are an alarm.
+_BACKUP_H, _BACKUP_ALARM_H = 30, 54
+_DRILL_H = 54
+_LOG_MIN = 15
+_SPACE = 0.15
+
+
+def report(places: Places, name: str) -> dict[str, Any]:
+    """The newest report of one kind; empty when there is none."""
+    try:
+        found = json.loads((places.reports / f"{name}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def hours_since(moment: str, now: datetime | None = None) -> float:
+    return ((now or datetime.now(UTC)) - datetime.fromisoformat(moment)).total_seconds() / 3600
+
+
+def backups(site: Site, places: Places, now: datetime | None = None) -> list[Finding]:
+    if not site.backup.target:
+        return [crit("backup.none")]
+    taken, proven, log = report(places, "backup"), report(places, "drill"), report(places, "log")
+    found = [_backup(taken, now), _drill(proven, now)]
+    if log.get("last_well") and taken.get("last_well"):
+        minutes = round(hours_since(log["last_well"], now) * 60)
+        if minutes > _LOG_MIN:
+            found.append(warn("log.old", minutes=minutes))
+    total, free = taken.get("total", 0), taken.get("free", 0)
+    if total and free < total * _SPACE:
+        make = crit if free < total * _SPACE / 3 else warn
+        found.append(make("backup.disk", free=f"{free / 1e9:.1f}", total=f"{total / 1e9:.0f}"))
+    return found
+
+
+def _backup(taken: dict[str, Any], now: datetime | None) -> Finding:
+    if not taken.get("last_well"):
+        return crit("backup.failed", why=taken["why"]) if taken.get("why") else warn("backup.never")
+    age = hours_since(taken["last_well"], now)
+    if age > _BACKUP_ALARM_H:
+        return crit("backup.old", hours=round(age))
+    if not taken.get("well"):
+        return warn("backup.failed", why=taken.get("why", ""))
+    if age > _BACKUP_H:
+        return warn("backup.old", hours=round(age))
+    return ok("backup.well", hours=round(age), rows=taken.get("rows", 0), files=taken.get("files", 0))
+
+
+def _drill(proven: dict[str, Any], now: datetime | None) -> Finding:
+    if proven.get("why") and not proven.get("well"):
+        return crit("drill.failed", why=proven["why"])
+    if not proven.get("last_well"):
+        return warn("drill.never")
+    age = hours_since(proven["last_well"], now)
+    return warn("drill.old", hours=round(age)) if age > _DRILL_H else ok("drill.well", hours=round(age))
+
+
+def recovery_key(site: Site, places: Places) -> list[Finding]:
+    """Somebody typed part of the printed key back, or the backup is a box that nobody can open."""
+    if not site.backup.target or report(places, "recovery-key").get("verified"):
+        return []
+    return [warn("key.unverified")]
+
+
+def rolled_back(places: Places) -> list[Finding]:
+    boots = report(places, "boot").get("boots", [])
+    running = boots[-1]["version"] if boots else ""
+    for boot in reversed(boots[-6:]):
+        if not boot["well"] and boot["version"] != running:
+            why = "; ".join(f"{name}: {said}" for name, said in boot["faults"].items())
+            return [warn("boot.rolled-back", version=boot["version"], why=why)]
+        if boot["well"] and boot["version"] != running:
+            break
+    return []
