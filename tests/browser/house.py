@@ -172,6 +172,31 @@ class House:
         await doctor.wait_for_timeout(4000)
         self.found["recorded"] = "1"
 
+    async def group(self) -> None:
+        """Two guests are in the call of the demonstration patient; one asks to speak, one is muted."""
+        await self.admitted()
+        doctor, consultation = await self.page("doctor"), await self.consultation()
+        for number, (name, role) in enumerate((("Nadir Haddad", "relative"), ("Amal Tazi", "interpreter"))):
+            if (f"guest-{number}", "en") in self.windows:
+                continue
+            page = self.windows[f"guest-{number}", "en"] = await self.fresh()
+            link = await self.guest_link(name, role)
+            await page.goto(link)
+            await page.click("main form button.btn-primary")
+            await waits(page, page.url)
+            admit: list[str] = []
+            while not admit:
+                shown = await (await doctor.request.get(f"{self.stack.base}{consultation}/guests")).text()
+                mine = [line for line in shown.split("<li>") if name in line and "/admit" in line]
+                admit = re.findall(r'action="([^"]+/admit)"', "".join(mine))
+            await post(doctor, admit[0], {"way": "vouched"})
+            await expect(page.locator("#telemedicine-call")).to_have_attribute("data-running", "true", timeout=20_000)
+            if number == 0:
+                # Shown from three people on, and who comes first is alone.
+                await page.evaluate("document.querySelector('[data-group-act=hand]').click()")
+            else:
+                await page.click('[data-act="mute"]')
+
     async def ended(self) -> None:
         await self.admitted()
         if "ended" not in self.found:

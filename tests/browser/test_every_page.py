@@ -198,6 +198,20 @@ async def chart_with_guests(house: House, page: Page) -> None:
     await page.click(".q-tm-invite > summary")
 
 
+async def chart_in_group(house: House, page: Page) -> None:
+    await house.group()
+    await chart_in_call(house, page)
+    await page.wait_for_selector("[data-roster] li:nth-child(3)")
+    await page.wait_for_selector("[data-roster] .q-tm-mark.hand")
+
+
+async def patient_in_group(house: House, page: Page) -> None:
+    await house.group()
+    await patient_in_call(house, page)
+    await page.wait_for_selector('[data-group-act="hand"]:not([hidden])')
+    await page.wait_for_selector("[data-remote] > div:nth-child(2)")
+
+
 async def patient_after(house: House, page: Page) -> None:
     await house.ended()
     await page.goto(await house.visit())
@@ -355,6 +369,8 @@ PLACES = [
     Place("chart-in-call", "doctor", chart_in_call),
     Place("patient-in-call", "patient", patient_in_call),
     Place("chart-recording", "doctor", chart_recording, dark=True),
+    Place("patient-in-group", "patient", patient_in_group),
+    Place("chart-in-group", "doctor", chart_in_group),
     Place("picture-asked", "patient", picture_asked),
     Place("chart-with-picture", "doctor", chart_picture),
     Place("patient-after", "patient", patient_after),

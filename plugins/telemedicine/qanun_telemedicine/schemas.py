@@ -75,8 +75,32 @@ class PauseRecording(Said, tag="pause"):
     on: bool
 
 
-class PauseRecording(Said, tag="pause"):
-    """The clinic pauses the recording, or lets it go on."""
+class Hand(Said, tag="hand"):
+    """Asks to speak, or does not any more."""
+
+    on: bool
+
+
+class Muted(Said, tag="muted"):
+    """The page's microphone is off, or on again."""
+
+    on: bool
+
+
+class Mute(Said, tag="mute"):
+    """The moderator mutes one person, or everybody."""
+
+    who: uuid.UUID | None = None
+
+
+class Lower(Said, tag="lower"):
+    """The moderator lowers a raised hand."""
+
+    who: uuid.UUID
+
+
+class Lock(Said, tag="lock"):
+    """The moderator shuts the door for newcomers, or opens it."""
 
     on: bool
 
@@ -103,5 +127,8 @@ class Servers(Said, tag="servers"):
     """Asks for fresh addresses of the relay before the old credentials end."""
 
 
-Message = Join | Offer | Leave | Back | Enter | Concern | Say | Consent | AskToRecord | PauseRecording | AskPicture | AnswerPicture | Ping | Servers
+Group = Hand | Muted | Mute | Lower | Lock
+Message = (
+    Join | Offer | Leave | Back | Enter | Concern | Say | Consent | AskToRecord | PauseRecording | AskPicture | AnswerPicture | Group | Ping | Servers
+)
 DECODER = msgspec.json.Decoder(Message)

@@ -31,7 +31,9 @@ from qanun.api import (
 from qanun_telemedicine import schemas, service
 from qanun_telemedicine.media import Media, ice_servers, media_of
 from qanun_telemedicine.models import ADMITTED, IN_PROGRESS, OPEN, Consultation, Participant, QualitySample
+from qanun_telemedicine.moderation import in_group
 from qanun_telemedicine.permissions import Telemedicine
+from qanun_telemedicine.service import group
 from qanun_telemedicine.service.consultations import TOPIC
 from qanun_telemedicine.settle import recording_failed, settle
 from qanun_telemedicine.sfu.client import MediaError
@@ -132,6 +134,8 @@ class Line:
         except QanunError as error:
             if number is not None:
                 await self._send({"type": "error", "number": number, "code": _media_code(error)})
+                if error.details.get("code") in ("locked", "full"):
+                    await self._send({"type": "problem", "code": error.details["code"], "about": _tag(message)})
             else:
                 await self._send({"type": "problem", "code": error.code, "about": _tag(message)})
         except (WebSocketDisconnect, asyncio.CancelledError):
@@ -187,6 +191,10 @@ class Line:
                 )
             case schemas.PauseRecording():
                 await self._pause_recording(message.on)
+            case schemas.Hand() | schemas.Muted() | schemas.Mute() | schemas.Lower() | schemas.Lock():
+                await self._with_row(
+                    lambda ctx, row, person: in_group(ctx, row, person, message), lock=True, inside=True
+                )
 
     # --- acts -------------------------------------------------------------------------------------------------------------
 
@@ -218,6 +226,7 @@ class Line:
             if row.state != IN_PROGRESS:
                 raise Forbidden("not admitted") if row.state in OPEN else Conflict("the consultation is over")
             await _admitted_guest(ctx, row)
+            await group.may_come(ctx, row, person)
             await service.arrive(ctx, row, person, "call", self.connection)
 
         await self._with_row(come, lock=True)

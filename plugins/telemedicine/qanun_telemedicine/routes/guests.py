@@ -29,6 +29,7 @@ from qanun_telemedicine import service
 from qanun_telemedicine.media import media_of
 from qanun_telemedicine.models import ADMITTED, Consultation, Guest, Participant
 from qanun_telemedicine.permissions import Telemedicine
+from qanun_telemedicine.service.guests import LOCKED
 from qanun_telemedicine.sfu.client import MediaError
 from qanun_telemedicine.sockets import Line
 from qanun_telemedicine.views import guests_view, visit_view
@@ -81,8 +82,8 @@ class GuestsController(Controller):
             await service.admit_guest(ctx, row, guest, form.all("way"))
         except Invalid as error:
             return await _shown(ctx, row, status=422, errors={str(guest_id): error.fields["ways"]})
-        except Conflict:
-            refused = service.NOT_WAITING
+        except Conflict as error:
+            refused = LOCKED if error.details.get("code") == "locked" else service.NOT_WAITING
             return await _shown(ctx, row, status=409, errors={str(guest_id): refused})
         return await _shown(ctx, row)
 

@@ -42,6 +42,7 @@ WAYS = {
     "called-back": N_("called back on a number we have"),
 }
 ROLE_LABELS = {"relative": N_("Relative"), "interpreter": N_("Interpreter"), "colleague": N_("Colleague")}
+LOCKED = N_("The call is locked. Open it first.")
 NOT_WAITING = N_("This person does not wait for a call that runs.")
 _ORDER = {WAITING: 0, ADMITTED: 1, INVITED: 2}
 _AFTERWARDS = timedelta(minutes=10)
@@ -153,6 +154,8 @@ async def admit_guest(ctx: Context, row: Consultation, guest: Guest, ways: Itera
     known = [way for way in WAYS if way in set(ways)]
     if not known:
         raise Invalid({"ways": N_("Mark how you know who this is.")})
+    if row.locked_at is not None:
+        raise Conflict("the call is locked", code="locked")
     if row.state != IN_PROGRESS or guest.state != WAITING:
         raise Conflict("this guest does not wait for a call that runs")
     guest.state, guest.identity = ADMITTED, known

@@ -91,6 +91,7 @@ async def arrive(ctx: Context, row: Consultation, person: Participant, place: st
             joined_at=ctx.now, seen_at=ctx.now,
         )  # fmt: skip
         ctx.db.add(continued)
+        person.hand_at, person.muted = None, False
         if place == "call":
             _note(ctx, row, person.id, "telemedicine.participant.join")
     await ctx.db.flush()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import select
@@ -27,6 +29,13 @@ async def snapshot(ctx: Context, row: Consultation, me: Participant) -> dict[str
     known = await decisions(ctx, row)
     mine = known.get(me.id)
     staff = ctx.actor.kind == "user"
+    known_by_id = await _practitioners(ctx, row, (person for person, _ in here))
+
+    def name(person: Participant) -> str:
+        """In the script of the reader's page, where the clinic knows it."""
+        found = known_by_id.get(person.practitioner_id) if person.practitioner_id else None
+        return called(ctx, found) if found else person.name
+
     asked = await pictures_asked(ctx, row, me)
     return {
         "type": "state",
@@ -38,17 +47,23 @@ async def snapshot(ctx: Context, row: Consultation, me: Participant) -> dict[str
         "people": [
             {
                 "id": str(person.id),
-                "name": person.name,
+                "name": name(person),
                 "kind": person.kind,
                 "role": person.role,
                 "connected": connected(ctx, stay),
                 "me": person.id == me.id,
+                "hand": person.hand_at.isoformat() if person.hand_at else None,
+                "muted": person.muted,
+                # To put a guest out is the clinic's, by their invitation.
+                "guest": person.subject.removeprefix("Guest/") if staff and person.kind == "guest" else None,
             }
             for person, stay in here
             if stay.place == "call"
         ],
         "guests": await _guests(ctx, row) if staff else [],
-        "with": await _holder(ctx, row),
+        "with": _holder(ctx, known_by_id[row.practitioner_id]),
+        "locked": row.locked_at is not None,
+        "mute_asked": me.mute_asked_at.isoformat() if me.mute_asked_at else None,
         "notices": await _notices(ctx, row) if ctx.actor.kind != "guest" and row.state in (SCHEDULED, WAITING) else [],
         "picture": asked.question,
         "pictures": asked.mine,
@@ -65,10 +80,17 @@ async def snapshot(ctx: Context, row: Consultation, me: Participant) -> dict[str
     }
 
 
-async def _holder(ctx: Context, row: Consultation) -> dict[str, str]:
+async def _practitioners(
+    ctx: Context, row: Consultation, people: Iterable[Participant]
+) -> dict[uuid.UUID, Practitioner]:
+    """Whose visit it is and who else of the practitioners is here, by id."""
+    wanted = {row.practitioner_id, *(one.practitioner_id for one in people if one.practitioner_id)}
+    found = select(Practitioner).where(Practitioner.id.in_(wanted))
+    return {one.id: one for one in (await ctx.db.execute(found)).scalars()}
+
+
+def _holder(ctx: Context, holder: Practitioner) -> dict[str, str]:
     """Whom the patient meets; it can become somebody else while they wait."""
-    found = select(Practitioner).where(Practitioner.id == row.practitioner_id)
-    holder = (await ctx.db.execute(found)).scalar_one()
     return {
         "id": str(holder.id), "name": called(ctx, holder), "specialty": holder.specialty, "licence": holder.licence
     }  # fmt: skip
@@ -100,6 +122,8 @@ def _outside(row: Consultation, guest: Guest) -> dict[str, Any]:
         "people": [],
         "guests": [],
         "with": None,
+        "locked": False,
+        "mute_asked": None,
         "notices": [],
         "recording": {
             "asked": False, "state": "none", "needed": 0, "given": 0, "declined": False, "mine": "open",

@@ -9,6 +9,7 @@ import { openDevices, closeStream } from "./devices.js";
 import { MediaSession } from "./media.js";
 
 const MEDIA = new Set(["answer", "tracks", "restarted", "quality", "error"]);
+const REFUSALS = { unavailable: "unavailable-now", locked: "locked", full: "full" };
 const CREDENTIALS_MS = 8 * 60 * 1000;
 
 export class Call extends EventTarget {
@@ -141,7 +142,8 @@ export class Call extends EventTarget {
         }
         break;
       case "problem":
-        this.#notice(message.code === "unavailable" ? "unavailable-now" : "refused", Object.values(message.fields ?? {})[0]);
+        this.#notice(REFUSALS[message.code] ?? "refused", Object.values(message.fields ?? {})[0]);
+        if (message.code === "locked" || message.code === "full") this.stop();
         break;
     }
     this.#tell(message.type, message);
@@ -187,6 +189,8 @@ export class Call extends EventTarget {
       // Without a gesture some browsers play only when asked again, after one.
       video.play().catch(() => this.#notice("press-to-hear"));
     }
+    box.dataset.tiles = box.children.length;
+    this.#tell("pictures");
   }
 
   #name(id) {
@@ -290,6 +294,14 @@ export class Call extends EventTarget {
     place.textContent = `${hours ? `${hours}:` : ""}${two(Math.floor(seconds / 60) % 60)}:${two(seconds % 60)}`;
   }
 
+  /** Silence this page's microphone, as its own button would; false when it was silent already. */
+  silence() {
+    if (!this.stream?.getAudioTracks().some((track) => track.enabled)) return false;
+    this.#switch("audio");
+    this.#notice("muted-by-moderator");
+    return true;
+  }
+
   #notice(code, text = "") {
     const place = this.one("[data-notice]");
     if (!place) return;
@@ -348,6 +360,7 @@ export class Call extends EventTarget {
   #switch(kind) {
     for (const track of this.stream?.getTracks() ?? []) if (track.kind === kind) track.enabled = !track.enabled;
     this.#show();
+    this.#tell("switched", { kind });
   }
 
   async #screen(button) {

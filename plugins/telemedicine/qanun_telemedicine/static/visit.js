@@ -2,6 +2,7 @@
 
 import { Call } from "./call.js";
 import { chime, closeStream, meter, relayAnswers } from "./devices.js";
+import { Group } from "./group.js";
 import { Line } from "./line.js";
 import { answerPictures } from "./pictures.js";
 
@@ -12,6 +13,7 @@ const line = new Line(page.dataset.socket);
 const call = new Call(root, line, { relay: page.dataset.relay === "1" });
 page.call = call;
 answerPictures(call);
+new Group(call);
 
 let stopMeter = () => {};
 let heard = false;
