@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from qanun.api import CliCommand
-from qanun_appliance.commands import keeping, setting_up
+from qanun_appliance.commands import keeping, releasing, setting_up
 
-COMMANDS: tuple[CliCommand, ...] = (*setting_up.COMMANDS, *keeping.COMMANDS)
+COMMANDS: tuple[CliCommand, ...] = (*setting_up.COMMANDS, *keeping.COMMANDS, *releasing.COMMANDS)

@@ -1,0 +1,104 @@
+"""`qanun appliance update stage | status | reboot | rollback | tidy | pack`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from packaging.version import Version
+
+from qanun.api import CliCommand
+from qanun_appliance.commands.setting_up import parser, places_of
+from qanun_appliance.places import Places
+from qanun_appliance.site import load_site
+
+
+def update_command(arguments: Sequence[str]) -> int:
+    """0 done, 1 refused."""
+    from qanun_appliance import update
+
+    words = parser("update", "put a release beside the running one, start into it, go back")
+    acts = words.add_subparsers(dest="act", required=True)
+    staging = acts.add_parser("stage", help="check a bundle and put it into the spare slot")
+    staging.add_argument("bundle", type=Path)
+    staging.add_argument("--without-backup", default="", metavar="REASON", help="kept with the release")
+    acts.add_parser("status", help="what runs, what is staged, why a release was left").add_argument(
+        "--json", action="store_true"
+    )
+    acts.add_parser("reboot", help="start into what is staged")
+    acts.add_parser("rollback", help="back to the release in the other slot; data stays")
+    acts.add_parser("tidy", help="after a power cut: a half-written slot says that it is empty")
+    packing = acts.add_parser("pack", help="a bundle out of a signed build, for whoever publishes releases")
+    packing.add_argument("folder", type=Path)
+    packing.add_argument("target", type=Path)
+    options = words.parse_args(list(arguments))
+    if options.act == "pack":
+        print(", ".join(update.pack(options.folder, options.target)))
+        return 0
+    places = places_of(options)
+    disk = update.this_disk(places)
+    running = version("qanun")
+    if options.act == "stage":
+        report = update.stage(
+            options.bundle, places, disk, running=Version(running),
+            keys=update.trusted_keys(places.real("/usr/lib/qanun/trusted-keys")), revisions=_revisions(places),
+            prove=None if options.without_backup else lambda: _prove(places), reason=options.without_backup,
+        )  # fmt: skip
+        update.status(places, disk, running)
+        print(f"{report['version']} is staged; it starts with: qanun appliance update reboot")
+    elif options.act == "status":
+        found = update.status(places, disk, running)
+        print(json.dumps(found, indent=1) if options.json else _told(found))
+    elif options.act == "reboot":
+        print(f"starting into {update.reboot(places, disk, running)}")
+    elif options.act == "rollback":
+        print(f"starting into {update.roll_back(places, disk, running)}")
+    else:
+        print("a half-written slot was emptied" if update.tidy(places, disk) else "nothing to tidy")
+    return 0
+
+
+def _told(found: dict[str, object]) -> str:
+    last = found["last"]
+    assert isinstance(last, dict)
+    lines = [f"running: {found['running']}", f"to go back to: {found['other'] or 'nothing'}"]
+    if found["interrupted"]:
+        lines.append("a release was being written when the power went: qanun appliance update tidy")
+    if last:
+        lines.append(f"{last['version']}: {last['state']}" + (f" ({last['why']})" if last.get("why") else ""))
+    return "\n".join(lines)
+
+
+def _prove(places: Places) -> None:
+    from qanun_appliance.apply import postgres_programs
+    from qanun_appliance.backup import Live, back_up, drill
+
+    site = load_site(places.site)
+    back_up(site, places, Live(programs=postgres_programs(places)))
+    drill(site, places)
+
+
+def _revisions(places: Places) -> dict[str, str]:
+    """Where each lineage's tables stand, as the product itself says it."""
+    environment = {
+        "QANUN_STATE_DIR": str(places.data), "QANUN_DATABASE_URL": "postgresql://qanun_owner@/qanun?host=/run/postgresql",
+        "PATH": "/usr/bin:/bin",
+    }  # fmt: skip
+    done = subprocess.run(
+        [str(places.code / "qanun"), "db", "status"], env=environment, capture_output=True, text=True, check=False,
+        timeout=120,
+    )  # fmt: skip
+    found = {}
+    for line in done.stdout.splitlines():
+        slug, _, rest = line.partition(": ")
+        if "(" in rest and "orphaned" not in rest:
+            found[slug] = rest.partition("(")[2].split(" of ")[0]
+    return found
+
+
+COMMANDS = (
+    CliCommand(id="appliance.update", run=update_command, summary="stage | status | reboot | rollback | tidy | pack"),
+)
