@@ -350,6 +350,8 @@ class Line:
                     await self._send({"type": "restarted"})
                 elif event.event == "participant.tracks" and mine:
                     await self._send({"type": "tracks", **event.data})
+                elif event.event == "participant.layers" and mine:
+                    await self._send({"type": "layers", **event.data})
                 elif event.event == "participant.quality" and mine:
                     await self._send({"type": "quality", **event.data})
                     await self._sample(event.data)

@@ -226,7 +226,8 @@ def _accepted(one: Agreed, local: Local, *, with_candidates: bool) -> list[str]:
     layers = section.layers()
     if one.role == "receive" and layers:
         lines += [f"a=rid:{rid} recv" for rid in layers]
-        lines.append("a=simulcast:recv " + ";".join(layers))
+        # A paused layer that is not answered as paused would begin to flow by itself.
+        lines.append("a=simulcast:recv " + ";".join("~" * (rid in section.paused) + rid for rid in layers))
     if one.role == "send":
         if one.rtx_ssrc:
             lines.append(f"a=ssrc-group:FID {one.ssrc} {one.rtx_ssrc}")

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from qanun_telemedicine.sfu import rtcp
-from qanun_telemedicine.sfu.engine import Address, Engine, SenderState, StreamState
+from qanun_telemedicine.sfu.engine import Address, Engine, SenderState, StreamState, TrackSpec
+from qanun_telemedicine.sfu.layers import Published
 from qanun_telemedicine.sfu.quality import RECONNECTING, ActiveSpeaker, Layer, LayerChoice, Leg
 from qanun_telemedicine.sfu.repeats import Repeats
 from qanun_telemedicine.sfu.room import Participant, Room, Rooms
@@ -26,6 +27,13 @@ _KEY_FRAME_NS = 500_000_000
 #: Our own SSRC in feedback; nothing is ever sent under it.
 _FEEDBACK_SSRC = 1
 _AUDIO_SHARE = 50_000
+#: What a publisher's estimate is never held under.
+_LEAST_PICTURE = 60_000
+#: "No limit": more than any layer costs.
+_UNLIMITED = 8_000_000
+#: Probing fills a way with repetitions, so many a tick at most, reckoned at the size of a full packet.
+_MOST_PROBES = 24
+_PROBE_BITS = 1200 * 8
 
 
 @dataclass
@@ -43,6 +51,8 @@ class _State:
     announced: str = ""
     announced_at: float = 0.0
     streams: list[StreamState] = field(default_factory=list)
+    #: (our SSRC of a picture, bits per second to add) while a wider layer is about to be chosen.
+    probes: list[tuple[int, int]] = field(default_factory=list)
 
 
 class Control:
@@ -57,6 +67,8 @@ class Control:
         self._emit = emit
         self._states: dict[str, _State] = {}
         self._speakers: dict[str, ActiveSpeaker] = {}
+        #: Tracks in several layers.
+        self._published: dict[str, Published] = {}
         self._asked: dict[int, int] = {}
         self._task: asyncio.Task[None] | None = None
         self._ticks = 0
@@ -79,6 +91,8 @@ class Control:
     def forget(self, transport: str) -> None:
         """The transport has ended."""
         self._states.pop(transport, None)
+        for track in [track for track in self._published if track.startswith(transport + "/")]:
+            del self._published[track]
 
     def forget_room(self, room: str) -> None:
         self._speakers.pop(room, None)
@@ -205,6 +219,8 @@ class Control:
                 )
                 for packet in packets:
                     self.engine.send_rtcp(name, packet)
+            if state.probes:
+                self._probe(name, state)
             for ssrc, sequences in self.engine.missing(name, now_ns):
                 self.engine.send_rtcp(name, rtcp.nack(_FEEDBACK_SSRC, ssrc, sequences))
             if (self._ticks + participant.session) % _EVERY_REPORT == 0:
@@ -250,7 +266,8 @@ class Control:
         if state.leg.paused != participant.video_paused:
             self.rooms.pause_video(participant, state.leg.paused)
         self._layers(participant, state, now)
-        self._cap(participant, state, now)
+        self._publish(participant, now)
+        self._cap(participant, state)
         if quality != state.announced or now - state.announced_at > 10:
             state.announced, state.announced_at = quality, now
             self._emit("participant.quality", participant, self.quality(participant))
@@ -273,18 +290,34 @@ class Control:
             "budget": leg.budget(),
         }
 
+    # -- layers -------------------------------------------------------------------------------------------------------
+
     def _layers(self, participant: Participant, state: _State, now: float) -> None:
         """Choose a simulcast layer for every picture that this participant receives."""
         video = [slot for slot in participant.slots.values() if slot.kind == "video" and slot.track is not None]
         share = (state.leg.budget() - _AUDIO_SHARE) // max(1, len(video))
+        state.probes = []
         for slot in video:
             assert slot.track is not None
             if len(slot.track.rids) < 2:
                 continue
-            layers = self._arriving(slot.track.id, now)
-            rid = state.choices.setdefault(slot.mid, LayerChoice()).choose(layers, share)
-            if rid is not None:
-                self.engine.select(participant.transport.name, slot.mid, rid)
+            choice = state.choices.setdefault(slot.mid, LayerChoice())
+            # For one receiver the picture is made to measure (`_cap`); for several there are layers.
+            only = len(self._receivers(slot.track)) < 2
+            layers = self._layers_of(slot.track).choice(self._arriving(slot.track.id, now), now)
+            rid = choice.choose(layers, _UNLIMITED if only else share)
+            if rid is None:
+                continue
+            self.engine.select(participant.transport.name, slot.mid, rid)
+            if choice.probe and not only and not participant.video_paused:
+                now_costs = next((layer.bitrate for layer in layers if layer.rid == rid), 0)
+                state.probes.append((participant.agreed[slot.mid].ssrc, max(0, choice.probe - now_costs)))
+
+    def _layers_of(self, track: TrackSpec) -> Published:
+        one = self._published.get(track.id)
+        if one is None:
+            one = self._published[track.id] = Published(track.rids)
+        return one
 
     def _arriving(self, track: str, now: float) -> list[Layer]:
         publisher = self.rooms.by_track.get(track)
@@ -297,25 +330,70 @@ class Control:
             if not stream.retransmission and now - stream.last_ns / 1e9 < 1.5
         ]
 
-    def _cap(self, participant: Participant, state: _State, now: float) -> None:
-        """A picture without layers must fit the weakest subscriber that still gets one: say so to its sender."""
+    def _receivers(self, track: TrackSpec) -> list[tuple[Participant, str]]:
+        """Who gets this picture just now, and in which section."""
+        publisher = self.rooms.by_track.get(track.id)
+        if publisher is None:
+            return []
+        return [
+            (other, slot.mid)
+            for other in publisher.room.participants.values()
+            if other.connected and not other.video_paused
+            for slot in other.slots.values()
+            if slot.track is track
+        ]
+
+    def _publish(self, participant: Participant, now: float) -> None:
+        """Tell a publisher which layers somebody receives; the others need not be sent."""
+        told: dict[str, list[str]] = {}
+        for mid, track in participant.tracks.items():
+            if len(track.rids) < 2:
+                continue
+            wanted: set[str] = set()
+            for other, section in self._receivers(track):
+                choice = self.state(other.transport.name).choices.get(section)
+                if choice is not None and choice.rid is not None:
+                    wanted.add(choice.rid)
+                # Until the chosen one has come, the one before goes on.
+                wanted |= {one.rid for one in self.sender_states(other) if one.track == track.id and one.id == section}
+            published = self._layers_of(track)
+            if published.want(wanted, self._arriving(track.id, now), now):
+                told[mid] = published.told()
+        if told:
+            self._emit("participant.layers", participant, {"layers": told, "connection": participant.connection})
+
+    def _probe(self, name: str, state: _State) -> None:
+        """Show that the way carries more, with repetitions of what was sent last: receivers know them and drop them."""
+        newest = {sender.ssrc: sender.sequence for sender in self.engine.senders(name)}
+        for ssrc, bitrate in state.probes:
+            count = min(_MOST_PROBES, round(bitrate * _TICK_S / _PROBE_BITS))
+            if count and ssrc in newest:
+                self.engine.retransmit(name, ssrc, [(newest[ssrc] - back) & 0xFFFF for back in range(count)])
+
+    def _cap(self, participant: Participant, state: _State) -> None:
+        """A picture for which there is no choice of layers must fit its weakest receiver: say so to its sender."""
         ssrcs: list[int] = []
-        caps: list[int] = []
+        total, known = 0, False
         for track in participant.tracks.values():
-            if track.kind != "video" or len(track.rids) > 1:
+            if track.kind != "video":
                 continue
             ssrcs += [one.ssrc for one in state.streams if one.track == track.id and not one.retransmission]
-            for other in participant.room.participants.values():
-                videos = [slot for slot in other.slots.values() if slot.kind == "video" and slot.track is not None]
-                if other.video_paused or not other.connected or all(slot.track is not track for slot in videos):
-                    continue
-                leg = self.state(other.transport.name).leg
-                if leg.state != RECONNECTING:
-                    caps.append((leg.budget() - _AUDIO_SHARE) // len(videos))
-        if ssrcs and caps:
-            self.engine.send_rtcp(
-                participant.transport.name, rtcp.remb(_FEEDBACK_SSRC, max(60_000, min(caps)) + _AUDIO_SHARE, ssrcs)
-            )
+            receivers = self._receivers(track)
+            layered = len(track.rids) > 1 and len(receivers) > 1
+            caps = [cap for other, _ in receivers if (cap := self._share(other)) is not None]
+            total += _UNLIMITED if layered or not caps else max(_LEAST_PICTURE, min(caps))
+            known = known or bool(caps)
+        if ssrcs and known:
+            capped = min(_UNLIMITED, total) + _AUDIO_SHARE
+            self.engine.send_rtcp(participant.transport.name, rtcp.remb(_FEEDBACK_SSRC, capped, ssrcs))
+
+    def _share(self, participant: Participant) -> int | None:
+        """What the way to a participant carries for each picture; None while nothing is known of it."""
+        leg = self.state(participant.transport.name).leg
+        if leg.state == RECONNECTING:
+            return None
+        videos = [slot for slot in participant.slots.values() if slot.kind == "video" and slot.track is not None]
+        return (leg.budget() - _AUDIO_SHARE) // max(1, len(videos))
 
     def sender_states(self, participant: Participant) -> list[SenderState]:
         return self.engine.senders(participant.transport.name)

@@ -89,6 +89,8 @@ class SenderState:
     octets: int
     retransmitted: int
     last_ns: int
+    #: Number of the newest packet.
+    sequence: int
 
 
 @dataclass(slots=True)

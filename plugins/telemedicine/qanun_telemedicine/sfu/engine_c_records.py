@@ -138,4 +138,6 @@ def stream_state(one: Any, track: Track) -> StreamState:
 def sender_state(one: Any, spec: SenderSpec, track: Track | None) -> SenderState:
     """From a `qe_sender_state`."""
     name, rid = (track.spec.id, track.rid(one.rid)) if track is not None else ("", "")
-    return SenderState(spec.id, spec.ssrc, name, rid, one.packets, one.octets, one.retransmitted, one.last_ns)
+    return SenderState(
+        spec.id, spec.ssrc, name, rid, one.packets, one.octets, one.retransmitted, one.last_ns, one.sequence
+    )

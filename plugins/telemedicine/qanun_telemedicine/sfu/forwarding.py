@@ -65,6 +65,11 @@ class Sender:
         self.last_ns = 0
 
     @property
+    def sequence(self) -> int:
+        """Our number of the newest packet."""
+        return self._sequence & 0xFFFF
+
+    @property
     def current(self) -> Reception | None:
         return self._now.stream if self._now is not None else None
 

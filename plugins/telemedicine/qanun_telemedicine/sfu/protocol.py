@@ -172,7 +172,8 @@ class Response(msgspec.Struct, omit_defaults=True):
 class Event(msgspec.Struct, omit_defaults=True):
     """`participant.connected`, `.disconnected` (data.reason: left, lost, failed, timeout), `.media` (first packet of a track:
     data.track, kind, source), `.tracks` (data.tracks, wanted, connection, revision: what the page must know), `.quality` (data: state,
-    loss, rtt …), `.speaker`, and `recording.failed` (data.recording, problem)."""
+    loss, rtt …), `.layers` (data.layers, connection: the rids by mid that somebody receives; the others may be
+    paused), `.speaker`, and `recording.failed` (data.recording, problem)."""
 
     event: str
     room: str

@@ -93,14 +93,28 @@ class Leg:
 
 
 class LayerChoice:
-    """Which simulcast layer one subscriber gets of one track: down at once, up after three good decisions."""
+    """Which simulcast layer one subscriber gets of one track: down at once, up after three good decisions.
+
+    A step up that the way did not carry makes the next one wait longer. `probe` is the rate that the way should be shown to
+    carry before the next step, in bits per second; 0 while no step is near.
+    """
+
+    _QUICK, _STABLE, _MOST_WAIT = 10, 60, 30
 
     def __init__(self) -> None:
         self.rid: str | None = None
+        self.probe = 0
         self._up = 0
+        self._wait = _GOOD_REPORTS
+        #: Decisions since the last step up.
+        self._since_up = self._STABLE
 
     def choose(self, layers: Sequence[Layer], budget: int) -> str | None:
         ordered = sorted(layers, key=lambda layer: (layer.width, layer.bitrate))
+        self.probe = 0
+        self._since_up += 1
+        if self._since_up > self._STABLE:
+            self._wait = _GOOD_REPORTS
         if not ordered:
             return None
         best = 0
@@ -109,13 +123,17 @@ class LayerChoice:
                 best = index
         current = next((index for index, layer in enumerate(ordered) if layer.rid == self.rid), None)
         if current is None or best < current:
+            if current is not None and self._since_up < self._QUICK:
+                self._wait = min(self._MOST_WAIT, self._wait * 2)
             self._up = 0
             self.rid = ordered[best].rid
         elif best > current:
             self._up += 1
-            if self._up >= _GOOD_REPORTS:
-                self._up = 0
+            if self._up >= self._wait:
+                self._up = self._since_up = 0
                 self.rid = ordered[current + 1].rid
+            elif self._up == self._wait - 1:
+                self.probe = ordered[current + 1].bitrate
         else:
             self._up = 0
         return self.rid

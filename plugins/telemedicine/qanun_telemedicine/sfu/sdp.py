@@ -71,6 +71,8 @@ class Section:
     #: Layers that the client sends, in its order.
     rids: list[str] = field(default_factory=list)
     simulcast: list[str] = field(default_factory=list)
+    #: Those of them that are not sent for now.
+    paused: frozenset[str] = frozenset()
     ssrcs: list[int] = field(default_factory=list)
     #: Which SSRC repairs which, from ssrc-group:FID.
     repairs: dict[int, int] = field(default_factory=dict)
@@ -304,6 +306,9 @@ def _simulcast(where: Section, value: str) -> None:
             # Alternatives are separated by commas, a paused layer is marked with ~.
             names = [layer.split(",")[0].lstrip("~") for layer in layers.split(";")]
             where.simulcast = [name for name in names if _RID.fullmatch(name)][:_MAX_RIDS]
+            where.paused = frozenset(
+                name for name, text in zip(names, layers.split(";"), strict=True) if text.startswith("~")
+            )
 
 
 def _ssrc(where: Section, value: str) -> None:

@@ -137,6 +137,7 @@ class Transport:
                     out.octets,
                     out.retransmitted,
                     out.last_ns,
+                    out.sequence,
                 )
             )
         return made

@@ -8,7 +8,7 @@
 import { openDevices, closeStream } from "./devices.js";
 import { MediaSession } from "./media.js";
 
-const MEDIA = new Set(["answer", "tracks", "restarted", "quality", "error"]);
+const MEDIA = new Set(["answer", "tracks", "restarted", "layers", "quality", "error"]);
 const REFUSALS = { unavailable: "unavailable-now", locked: "locked", full: "full" };
 const CREDENTIALS_MS = 8 * 60 * 1000;
 
@@ -79,6 +79,7 @@ export class Call extends EventTarget {
       send: (message) => this.line.send(message),
       iceServers: this.iceServers,
       policy: this.relay ? "relay" : "all",
+      simulcast: true,
       stream,
     });
     this.session = session;

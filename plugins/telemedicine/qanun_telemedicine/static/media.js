@@ -18,16 +18,26 @@ const CONNECT_TIMEOUT_MS = 12000;
 const STATS_MS = 1000;
 const REJOIN_MS = [0, 500, 1000, 2000, 4000, 8000];
 
+// The smaller layers are sent once somebody's line needs them: the server says so.
 const SIMULCAST = [
-  { rid: "q", scaleResolutionDownBy: 4, maxBitrate: 150000 },
-  { rid: "h", scaleResolutionDownBy: 2, maxBitrate: 500000 },
+  { rid: "q", scaleResolutionDownBy: 4, maxBitrate: 150000, active: false },
+  { rid: "h", scaleResolutionDownBy: 2, maxBitrate: 500000, active: false },
   { rid: "f", maxBitrate: 1700000 },
 ];
+// Browsers leave the widest layers out where the picture is too small for so many; then fewer are offered.
+const THREE_LAYERS = 960 * 540;
+const TWO_LAYERS = 480 * 270;
+const layersOf = (track) => {
+  const { width = 0, height = 0 } = track.getSettings();
+  const pixels = width * height;
+  if (pixels < TWO_LAYERS) return null;
+  return pixels < THREE_LAYERS ? SIMULCAST.slice(1) : SIMULCAST;
+};
 
 /**
  * Messages to the server: {type: "join" | "offer", number, sdp, sources} and {type: "leave"}.
  * Messages from it: {type: "answer", number, sdp, tracks, wanted, connection, revision}, {type: "tracks", tracks, wanted,
- * connection, revision},
+ * connection, revision}, {type: "layers", layers, connection} (which layers by mid somebody receives),
  * {type: "restarted"}, {type: "quality", state, ...}, {type: "error", number, code}.
  *
  * Events: "state" (new, connecting, connected, reconnecting, closed), "remote" (participants changed), "quality",
@@ -111,6 +121,8 @@ export class MediaSession extends EventTarget {
         return this.#answered(message);
       case "tracks":
         return this.#announced(message);
+      case "layers":
+        return this.#sendOnly(message);
       case "restarted":
         return this.#rejoin("restarted", true);
       case "quality":
@@ -211,13 +223,31 @@ export class MediaSession extends EventTarget {
 
   #publish(track, source) {
     const camera = source === "camera";
-    const encodings = camera && this.#simulcast ? SIMULCAST : track.kind === "video" ? [{ maxBitrate: this.#maxBitrate }] : [{}];
+    const layers = camera && this.#simulcast ? layersOf(track) : null;
+    const encodings = layers ?? (track.kind === "video" ? [{ maxBitrate: this.#maxBitrate }] : [{}]);
     const transceiver = this.#peer.addTransceiver(track, {
       direction: "sendonly",
       streams: source === "screen" ? [this.#screen] : [this.#stream],
       sendEncodings: encodings,
     });
     this.#sources.set(transceiver, source);
+  }
+
+  /** Layers that nobody receives cost the uplink nothing. */
+  async #sendOnly({ layers, connection }) {
+    if (!this.#joined || connection !== this.#connection) return;
+    for (const [transceiver] of this.#sources) {
+      const wanted = layers[transceiver.mid];
+      if (!wanted) continue;
+      const parameters = transceiver.sender.getParameters();
+      if (parameters.encodings.every(({ rid, active }) => active === wanted.includes(rid))) continue;
+      for (const one of parameters.encodings) one.active = wanted.includes(one.rid);
+      try {
+        await transceiver.sender.setParameters(parameters);
+      } catch (error) {
+        this.#problem("layers", error);
+      }
+    }
   }
 
   #expect(kind, count) {

@@ -159,6 +159,8 @@ class Bridge:
             return
         if event.event == "participant.tracks":
             await self._send(socket, {"type": "tracks"} | event.data)
+        elif event.event == "participant.layers":
+            await self._send(socket, {"type": "layers"} | event.data)
         elif event.event == "participant.quality":
             await self._send(socket, {"type": "quality"} | event.data)
 

@@ -15,7 +15,7 @@ from aiortc import (
     RTCIceTransport,
 )
 
-from qanun_telemedicine.sfu import rtp
+from qanun_telemedicine.sfu import rtcp, rtp
 from qanun_telemedicine.sfu.client import MediaClient
 
 from .test_packets import vp8_payload
@@ -31,8 +31,16 @@ a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid
 a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01
 a={direction}
 a=rtcp-mux
-{codecs}
+{codecs}{layers}
 """
+_LAYERS = """
+a=extmap:10 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id
+a=rid:q send
+a=rid:h send
+a=rid:f send
+a=simulcast:send q;h;f"""
+#: rid → SSRC, width, octets of a packet.
+LAYERS = {"q": (3001, 160, 60), "h": (3002, 320, 400), "f": (3003, 640, 1100)}
 _CODECS = {
     "audio": ("111", "a=rtpmap:111 opus/48000/2\na=rtcp-fb:111 transport-cc"),
     "video": (
@@ -61,10 +69,11 @@ class _Dtls(RTCDtlsTransport):
 
 
 class Peer:
-    """One participant: microphone 0, camera 1, and a receiving section of each kind, 2 and 3."""
+    """One participant: microphone 0, camera 1 (in `layers` or not), and a receiving section of each kind, 2 and 3."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, layers: bool = False) -> None:
         self.name = name
+        self.layers = layers
         self._certificate = RTCCertificate.generateCertificate()
         self.answer = ""
         self.sequence = 0
@@ -87,6 +96,7 @@ class Peer:
                 direction=direction,
                 formats=_CODECS[kind][0],
                 codecs=_CODECS[kind][1],
+                layers=_LAYERS if self.layers and mid == 1 else "",
                 username=local.usernameFragment,
                 password=local.password,
                 fingerprint=self.dtls.getLocalParameters().fingerprints[0].value,
@@ -124,6 +134,21 @@ class Peer:
                 number_bytes = (2 * self.sequence + (kind == 96)).to_bytes(2, "big")
                 await self.send(rtp.serialise(made, rtp.extension_block([(4, mid), (3, number_bytes)])))
             await asyncio.sleep(0.005)
+
+    async def show(self, rids: str, *, key: bool) -> None:
+        """One packet of each of these layers; `key`: it begins a key frame."""
+        self.sequence += 1
+        for rid in rids:
+            ssrc, width, size = LAYERS[rid]
+            payload = vp8_payload(key=key, picture=self.sequence & 0x7FFF, width=width).ljust(size, b"\0")
+            made = rtp.Packet(96, self.sequence & 0xFFFF, self.sequence * 900, ssrc, payload, True)
+            await self.send(rtp.serialise(made, rtp.extension_block([(4, b"1"), (10, rid.encode())])))
+
+    async def report(self, fraction_lost: int) -> None:
+        """Tell the server how its picture arrives here: so many of 256 packets are missing."""
+        ssrc = next(packet.ssrc for data in self.dtls.rtp if (packet := rtp.parse(data)) and packet.payload_type == 96)
+        block = rtcp.Report(ssrc, fraction_lost, 0, 0, 0, 0, 0)
+        await self.dtls._send_rtp(rtcp.receiver_report(1, [block]))
 
     def heard(self) -> int:
         return len(self.dtls.rtp)

@@ -197,3 +197,9 @@ def test_nothing_of_an_offer_reaches_another_line_of_the_answer() -> None:
     except sdp.SdpError:
         return
     assert "\x0b" not in made
+
+
+def test_a_layer_that_is_offered_as_paused_is_answered_as_paused_and_can_be_asked_for() -> None:
+    _, sections, made = agreed(CHROMIUM.replace("a=simulcast:send q;h;f", "a=simulcast:send ~q;~h;f"))
+    assert "a=simulcast:recv ~q;~h;f" in section_of(made, "1")
+    assert sections[1].section.layers() == ("q", "h", "f")

@@ -283,7 +283,7 @@ uint32_t qe_senders(qe_engine *e, qe_transport *t, qe_sender_state *out, uint32_
         struct reception *current = current_of(s);
         int32_t rid = sender->route && current ? rid_of(sender->route, current) : -1;
         out[i] = (qe_sender_state){sender->serial, sender->route ? sender->route->serial : 0, rid, s->retransmitted,
-                                   s->packets, s->octets, s->last_ns};
+                                   s->packets, s->octets, s->last_ns, s->sequence};
     }
     leave(e);
     return count;

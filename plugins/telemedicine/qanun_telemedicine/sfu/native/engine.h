@@ -73,6 +73,7 @@ typedef struct {
     uint32_t retransmitted;
     uint64_t packets, octets;
     int64_t last_ns;
+    uint32_t sequence;
 } qe_sender_state;
 
 typedef struct {
