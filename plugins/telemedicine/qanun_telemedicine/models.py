@@ -13,6 +13,8 @@ from qanun.api import TenantModel, patient_key, practitioner_key, ref
 
 SCHEDULED, WAITING, IN_PROGRESS, ENDED, CANCELLED = "scheduled", "waiting", "in-progress", "ended", "cancelled"
 STATES = (SCHEDULED, WAITING, IN_PROGRESS, ENDED, CANCELLED)
+VIDEO, VOICE, WRITTEN = "video", "voice", "written"
+MODES = (VIDEO, VOICE, WRITTEN)
 OPEN = (SCHEDULED, WAITING, IN_PROGRESS)
 
 
@@ -24,12 +26,24 @@ class Consultation(TenantModel):
         UniqueConstraint("tenant_id", "appointment_id"),
         UniqueConstraint("tenant_id", "room"),
         CheckConstraint("state in ('scheduled', 'waiting', 'in-progress', 'ended', 'cancelled')", name="state"),
+        CheckConstraint("mode in ('video', 'voice', 'written')", name="mode"),
         CheckConstraint("state <> 'in-progress' or admitted_at is not null", name="admitted"),
         CheckConstraint("state <> 'ended' or ended_at is not null", name="ended"),
         Index("ix_telemedicine_consultation_day", "tenant_id", "state", "starts_at"),
         Index("ix_telemedicine_consultation_patient", "tenant_id", "patient_id", "starts_at"),
     )
 
+    #: How it is held: one of `MODES`.
+    mode: Mapped[str] = mapped_column(default=VIDEO)
+    #: A written consultation's answer is promised by then.
+    answer_by: Mapped[datetime | None]
+    #: Where the patient says they are, for help that has to find them; asked anew for each visit.
+    place: Mapped[str] = mapped_column(default="")
+    #: ISO 3166-1 of the place, which decides whom to call.
+    place_country: Mapped[str] = mapped_column(default="")
+    place_at: Mapped[datetime | None]
+    #: Who said so: the patient, or the staff who asked them.
+    place_by: Mapped[str] = mapped_column(default="")
     # Another plugin's row: a typed reference, no foreign key.
     appointment_id: Mapped[uuid.UUID | None]
     patient_id: Mapped[uuid.UUID] = patient_key()
@@ -203,6 +217,22 @@ class ChatMessage(TenantModel):
     client_id: Mapped[uuid.UUID]
     text: Mapped[str]
     sent_at: Mapped[datetime]
+
+
+class Attachment(TenantModel):
+    """A photo or document that was sent in the chat, sealed; the line that carries it says who sent it and when."""
+
+    __tablename__ = "telemedicine_attachment"
+    __table_args__ = (Index("ix_telemedicine_attachment_message", "tenant_id", "message_id"),)
+
+    consultation_id: Mapped[uuid.UUID] = ref("telemedicine_consultation")
+    message_id: Mapped[uuid.UUID] = ref("telemedicine_chat_message")
+    patient_id: Mapped[uuid.UUID] = patient_key(index=True)
+    # A blob of core's store, whose key goes with its row.
+    blob_id: Mapped[uuid.UUID]
+    name: Mapped[str]
+    content_type: Mapped[str]
+    size: Mapped[int]
 
 
 class RecordingConsent(TenantModel):
