@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
-from .conftest import ROOT, Caller, Clinic, _load
+from .conftest import ROOT, Caller, Clinic, _load, until
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.browser]
 
@@ -60,14 +60,26 @@ async def test_firefox_simulcast_is_forwarded_to_chromium(
     await patient.begin("nour-1", source="/face.webm", simulcast=True)
     await doctor.begin("nour-1")
     await doctor.sees_and_hears()
+    assert await _layers(clinic) == {"f"}, "for one receiver the widest alone"
+    mid = "[...session.peerConnection.getTransceivers()].find((one) => one.sender.track?.kind === 'video').mid"
+    connection = clinic.events("participant.tracks", "patient")[-1].data["connection"]
+    layers = f"{{[{mid}]: ['h', 'f']}}"
+    await patient.page.evaluate(f"session.receive({{type: 'layers', connection: '{connection}', layers: {layers}}})")
+
+    async def both() -> bool:
+        return await _layers(clinic) == {"h", "f"}
+
+    await until(both, "Firefox sends what it is asked for")
+    await doctor.sees_and_hears()
+
+
+async def _layers(clinic: Clinic) -> set[str]:
     stats = (await clinic.client.stats("nour-1"))["nour-1"]
-    assert len([one for one in stats["patient"]["sends"] if one["rid"]]) >= 2
+    return {one["rid"] for one in stats["patient"]["sends"] if one["rid"]}
 
 
 async def _sees(page: Caller) -> None:
     """Firefox without a sound device plays no sound, so its energy stays at nothing; packets must come all the same."""
-    from .conftest import until
-
     before = await page.figures()
 
     async def grown() -> bool:
