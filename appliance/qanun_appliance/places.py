@@ -12,8 +12,8 @@ from pathlib import Path
 DATA = Path("/var/lib/qanun")
 #: Fixed ids: the data outlives the packages that would number accounts in the order of their installation.
 ACCOUNTS = (
-    ("qanun", 800, "Qanun: web server, background work, media"),
-    ("qanun-media", 801, "Qanun: kept for media workers"),
+    ("qanun", 800, "Qanun web server, background work, media"),
+    ("qanun-media", 801, "Kept for Qanun media workers"),
     ("postgres", 802, "PostgreSQL"),
     ("turnserver", 803, "TURN relay"),
     ("caddy", 804, "HTTPS proxy"),
