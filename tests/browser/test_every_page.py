@@ -4,6 +4,7 @@ stand in the order they are meant, no sentence is left in English, and little sc
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -205,6 +206,23 @@ async def chart_in_group(house: House, page: Page) -> None:
     await page.wait_for_selector("[data-roster] .q-tm-mark.hand")
 
 
+async def patient_sends_a_photo(house: House, page: Page) -> None:
+    """In the chat, and the doctor's chart shows it."""
+    await patient_in_call(house, page)
+    await page.click('[data-act="chat"]')
+    drawn = await page.evaluate(
+        """() => { const c = document.createElement('canvas'); c.width = c.height = 64; c.getContext('2d').fillRect(8, 8, 40, 40);
+          return c.toDataURL('image/png').split(',')[1]; }"""
+    )
+    await page.set_input_files(
+        "[data-file]", {"name": "arm.png", "mimeType": "image/png", "buffer": base64.b64decode(drawn)}
+    )
+    await page.wait_for_selector("[data-log] img")
+    await page.wait_for_function(
+        "() => [...document.querySelectorAll('[data-log] img')].every(one => one.naturalWidth)"
+    )
+
+
 async def patient_in_group(house: House, page: Page) -> None:
     await house.group()
     await patient_in_call(house, page)
@@ -369,6 +387,7 @@ PLACES = [
     Place("chart-in-call", "doctor", chart_in_call),
     Place("patient-in-call", "patient", patient_in_call),
     Place("chart-recording", "doctor", chart_recording, dark=True),
+    Place("patient-sends-a-photo", "patient", patient_sends_a_photo),
     Place("patient-in-group", "patient", patient_in_group),
     Place("chart-in-group", "doctor", chart_in_group),
     Place("picture-asked", "patient", picture_asked),

@@ -30,7 +30,7 @@ from qanun.api import (
 )
 from qanun_telemedicine import schemas, service
 from qanun_telemedicine.media import Media, ice_servers, media_of
-from qanun_telemedicine.models import ADMITTED, IN_PROGRESS, OPEN, Consultation, Participant, QualitySample
+from qanun_telemedicine.models import ADMITTED, IN_PROGRESS, OPEN, Attachment, Consultation, Participant, QualitySample
 from qanun_telemedicine.moderation import in_group
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.service import group
@@ -298,6 +298,7 @@ class Line:
             row, person = await self._row(ctx)
             state = await service.snapshot(ctx, row, person)
             lines = await self._lines(ctx, row)
+            files = await service.attachments_of(ctx, [line.id for line, _ in lines])
             taken = await self._taken_over(ctx, person)
         if taken:
             await self._close(_TAKEN_OVER)
@@ -310,6 +311,7 @@ class Line:
             await self._send({
                 "type": "said", "id": str(line.id), "client_id": str(line.client_id), "text": line.text,
                 "from": str(author.id), "name": author.name, "me": author.id == person.id, "at": line.sent_at.isoformat(),
+                "file": _file(files.get(line.id)),
             })  # fmt: skip
 
     async def _lines(self, ctx: Context, row: Consultation) -> list[Any]:
@@ -427,6 +429,12 @@ class Line:
             async with self.open_context() as ctx:
                 row, person = await self._row(ctx)
                 await service.loosen(ctx, row, person, self.connection)
+
+
+def _file(found: Attachment | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {"id": str(found.id), "name": found.name, "type": found.content_type, "size": found.size}
 
 
 async def _admitted_guest(ctx: Context, row: Consultation) -> None:

@@ -177,6 +177,7 @@ async def chips_view(ctx: Context, patient_id: uuid.UUID) -> dict[str, Any]:
 async def whole_view(ctx: Context, row: Consultation) -> dict[str, Any]:
     """What happened in a consultation: stays, identity, consents, recordings; the chat for who may read what was said."""
     call = await call_view(ctx, row, standalone=True)
+    lines = await service.said(ctx, row.id) if call["may_read_said"] else []
     return {
         **call,
         "stays": await service.stays(ctx, row.id),
@@ -184,7 +185,8 @@ async def whole_view(ctx: Context, row: Consultation) -> dict[str, Any]:
         "pictures": await service.pictures_of(ctx, row.id),
         "may_see": ctx.can(Telemedicine.PICTURE_READ),
         "consents": await service.consents_of(ctx, row.id),
-        "lines": await service.said(ctx, row.id) if call["may_read_said"] else [],
+        "lines": lines,
+        "files": await service.attachments_of(ctx, [line.id for line, _ in lines]),
         "may_play": ctx.can(Telemedicine.RECORDING_PLAY),
     }
 

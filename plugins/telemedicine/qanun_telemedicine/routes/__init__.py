@@ -1,5 +1,6 @@
 """Pages and sockets: staff's, the patient's, guests', and the playing of recordings."""
 
+from qanun_telemedicine.routes.attachments import GuestFilesController, PatientFilesController, StaffFilesController
 from qanun_telemedicine.routes.export import ExportController
 from qanun_telemedicine.routes.guests import GuestsController, GuestVisitController
 from qanun_telemedicine.routes.my_recording import MyRecordingController
@@ -16,6 +17,9 @@ ROUTES = (
     GuestsController,
     GuestVisitController,
     WaitingRoomController,
+    StaffFilesController,
+    PatientFilesController,
+    GuestFilesController,
     PlaybackController,
     MyRecordingController,
     RetentionController,

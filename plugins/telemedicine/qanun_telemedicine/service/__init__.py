@@ -3,6 +3,7 @@
 Everything here works in the caller's transaction and knows neither sockets nor the media server.
 """
 
+from qanun_telemedicine.service.attachments import attach, attachment, attachments_of
 from qanun_telemedicine.service.chat import said, say
 from qanun_telemedicine.service.consultations import (
     REFUSALS,
@@ -94,6 +95,9 @@ __all__ = [
     "arrive",
     "ask_picture",
     "ask_to_record",
+    "attach",
+    "attachment",
+    "attachments_of",
     "attend",
     "begin_now",
     "cancel",

@@ -5,7 +5,7 @@
 //   data-log  data-say (form)  data-unread  data-consent (the question)  data-notice
 //   data-act="mute | camera | screen | chat | record | pause | withdraw | leave | enlarge"  data-answer="given | refused"
 
-import { openDevices, closeStream } from "./devices.js";
+import { openDevices, closeStream, otherCameras } from "./devices.js";
 import { MediaSession } from "./media.js";
 
 const MEDIA = new Set(["answer", "tracks", "restarted", "layers", "quality", "error"]);
@@ -37,6 +37,7 @@ export class Call extends EventTarget {
       if (button && root.contains(button)) this.#press(button);
     });
     this.one("[data-say]")?.addEventListener("submit", (event) => this.#say(event));
+    this.one("[data-file]")?.addEventListener("change", (event) => this.#attach(event.target));
     setInterval(() => this.#clock(), 1000);
     setInterval(() => this.session && line.send({ type: "servers" }), CREDENTIALS_MS);
   }
@@ -88,6 +89,8 @@ export class Call extends EventTarget {
     this.#show();
     session.start();
     this.#tell("started");
+    this.#extras();
+    navigator.mediaDevices?.addEventListener?.("devicechange", () => this.#extras());
   }
 
   /** Out of the call; the visit itself goes on. */
@@ -328,6 +331,15 @@ export class Call extends EventTarget {
       case "screen":
         this.#screen(button);
         break;
+      case "second":
+        this.#second(button);
+        break;
+      case "second-show":
+        this.#showSecond();
+        break;
+      case "float":
+        this.#float();
+        break;
       case "flip":
         this.#flip();
         break;
@@ -380,6 +392,58 @@ export class Call extends EventTarget {
     }
   }
 
+  /** A second camera (otoscope, dermatoscope, document camera) beside the first: its own track, like a screen. */
+  async #second(button) {
+    const chooser = this.one("[data-cameras]");
+    if (button.getAttribute("aria-pressed") === "true") {
+      await this.session?.stopScreen();
+      button.setAttribute("aria-pressed", "false");
+      return;
+    }
+    const others = await otherCameras(this.stream);
+    if (others.length === 1) this.#showSecond(others[0].deviceId);
+    else {
+      chooser.querySelector("select").replaceChildren(...others.map((one) => new Option(one.label, one.deviceId)));
+      chooser.hidden = !chooser.hidden;
+      chooser.querySelector("select").focus();
+    }
+  }
+
+  async #showSecond(id = this.one("[data-cameras] select")?.value) {
+    const button = this.one('[data-act="second"]');
+    this.one("[data-cameras]").hidden = true;
+    try {
+      const stream = await navigator.mediaDevices.getUserMedia({ video: { deviceId: { exact: id }, width: { ideal: 1920 }, height: { ideal: 1080 } } });
+      const screen = this.one('[data-act="screen"]');
+      if (screen?.getAttribute("aria-pressed") === "true") {
+        await this.session?.stopScreen();
+        screen.setAttribute("aria-pressed", "false");
+      }
+      stream.getVideoTracks()[0].addEventListener("ended", () => button.setAttribute("aria-pressed", "false"));
+      await this.session?.shareScreen(stream);
+      button.setAttribute("aria-pressed", "true");
+    } catch {
+      this.#notice("no-camera");
+    }
+  }
+
+  /** The others' picture in a window above everything, while working in the chart. */
+  async #float() {
+    if (document.pictureInPictureElement) {
+      await document.exitPictureInPicture().catch(() => {});
+      return;
+    }
+    const video = this.one(".q-tm-tile.speaks video") ?? this.one(".q-tm-tile video");
+    await video?.requestPictureInPicture().catch(() => {});
+  }
+
+  async #extras() {
+    const second = this.one('[data-act="second"]');
+    if (second) second.hidden = !(await otherCameras(this.stream)).length && second.getAttribute("aria-pressed") !== "true";
+    const float = this.one('[data-act="float"]');
+    if (float) float.hidden = !document.pictureInPictureEnabled;
+  }
+
   /** The other camera of a phone. */
   async #flip() {
     const now = this.stream?.getVideoTracks()[0];
@@ -428,6 +492,36 @@ export class Call extends EventTarget {
     field.value = "";
   }
 
+  #fileOf(file) {
+    const link = Object.assign(document.createElement("a"), { className: "q-tm-file", target: "_blank", rel: "noopener", href: `${this.root.dataset.files}/${file.id}` });
+    if (file.type.startsWith("image/")) link.append(Object.assign(document.createElement("img"), { src: link.href, alt: file.name, loading: "lazy" }));
+    else {
+      link.textContent = `${file.name} `;
+      const size = Object.assign(document.createElement("bdi"), { dir: "ltr", textContent: `${Math.ceil(file.size / 1024)} kB` });
+      link.append(size);
+    }
+    return link;
+  }
+
+  /** A photo or document: the line appears when the server has kept it. */
+  async #attach(field) {
+    const [file] = field.files;
+    field.value = "";
+    if (!file) return;
+    this.#notice("sending");
+    const body = new FormData();
+    body.append("id", crypto.randomUUID());
+    body.append("file", file);
+    try {
+      const answer = await fetch(this.root.dataset.files, { method: "POST", body, headers: { accept: "application/json" } });
+      const told = await answer.json().catch(() => ({}));
+      if (answer.ok) this.#notice("");
+      else this.#notice("not-sent", Object.values(told.fields ?? {})[0]);
+    } catch {
+      this.#notice("not-sent");
+    }
+  }
+
   #said(message) {
     this.unsent.delete(message.client_id);
     this.#write(message, false);
@@ -442,7 +536,7 @@ export class Call extends EventTarget {
     if (!log) return;
     let line = [...log.children].find((one) => one.dataset.line === message.client_id);
     if (!line) {
-      line = document.createElement("li");
+      line = document.createElement("div");
       line.dataset.line = message.client_id;
       line.className = message.me ? "me" : "";
       const who = document.createElement("small");
@@ -454,6 +548,7 @@ export class Call extends EventTarget {
       line.append(who, words);
       log.append(line);
     }
+    if (message.file && !line.querySelector(".q-tm-file")) line.append(this.#fileOf(message.file));
     line.classList.toggle("pending", pending);
     log.scrollTop = log.scrollHeight;
   }

@@ -52,6 +52,13 @@ export async function openDevices({ video = true } = {}) {
   return { stream, faults };
 }
 
+/** Cameras besides the one that is open. */
+export async function otherCameras(stream) {
+  const mine = stream?.getVideoTracks()[0]?.getSettings().deviceId;
+  const all = (await navigator.mediaDevices?.enumerateDevices?.().catch(() => [])) ?? [];
+  return all.filter((one) => one.kind === "videoinput" && one.deviceId && one.deviceId !== mine);
+}
+
 export function closeStream(stream) {
   for (const track of stream?.getTracks() ?? []) track.stop();
 }
