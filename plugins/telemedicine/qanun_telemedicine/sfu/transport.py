@@ -3,13 +3,15 @@
 `Paths` tells STUN and DTLS datagrams apart; an address counts as a participant's once a STUN request with the right
 password came from it. Candidates that a client names are never contacted: clients reach us, and we answer where they
 come from, so nobody can make this process knock at addresses of the clinic's network. An ICE restart puts a new
-connection beside the old one under the living DTLS session and drops the old one when the new path stands.
+connection beside the old one under the living DTLS session; both answer until media that the client encrypted comes over
+the new one. Media goes where media comes from: a nomination alone moves it only when the old way has fallen silent.
 
 aiortc wants an `RTCIceTransport` under its DTLS transport but uses three of its names only: `_recv`, `_send`, `role`.
 `IcePath` has these, which makes restarts possible. Everything borrowed is listed in `PRIVATE` and checked by a test.
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import struct
@@ -45,6 +47,10 @@ PRIVATE = {
 
 #: How long a client may take until it is connected for the first time.
 _CONNECT_S = 30.0
+#: How long both paths are kept for a client that goes on using the old one; it may be dropped by its own silence then.
+_BOTH_S = 60.0
+#: A nominated path is used when nothing came over the one in use for this long.
+_SILENT_S = 0.5
 
 
 class TransportListener(Protocol):
@@ -122,6 +128,9 @@ class IcePath:
         self.connections: list[IceConnection] = []
         self.address: Address | None = None
         self._chosen: Address | None = None
+        #: Which connection's password an address was authenticated with last.
+        self._known: dict[Address, IceConnection] = {}
+        self._moves = asyncio.Event()
         self._ended = False
 
     def open(self) -> IceConnection:
@@ -140,22 +149,50 @@ class IcePath:
         self._paths.by_username.pop(connection.local_username, None)
         if connection in self.connections:
             self.connections.remove(connection)
+        for address in [address for address, known in self._known.items() if known is connection]:
+            del self._known[address]
 
-    def authenticated(self, address: Address) -> None:
-        """A STUN request with our password came from there."""
+    def authenticated(self, connection: IceConnection, address: Address) -> None:
+        """A STUN request with this connection's password came from there."""
         self._paths.by_address[address] = self
+        self._known[address] = connection
         self.engine.bind(self.name, address)
         if self.address is None:
             self.address = address
 
     def chosen(self, connection: IceConnection, address: Address) -> None:
-        if connection in self.connections and address != self._chosen:
-            self._chosen = self.address = address
-            self.engine.send_to(self.name, address)
+        if connection not in self.connections or address == self._chosen:
+            return
+        first, self._chosen = self._chosen is None, address
+        if first:
+            self._use(address)
+        elif address != self.address:
+            # The client's media says better than a nomination which way works; only silence makes this one decide.
+            heard = self.engine.counters(self.name).received
+            asyncio.get_running_loop().call_later(_SILENT_S, self._fell_silent, address, heard)
+
+    def _fell_silent(self, address: Address, heard: int) -> None:
+        if not self._ended and self._chosen == address and self.engine.counters(self.name).received == heard:
+            self._use(address)
+
+    def _use(self, address: Address) -> None:
+        self.engine.send_to(self.name, address)
+        self.moved(address)
 
     def moved(self, address: Address) -> None:
-        """Authentic media comes from there now."""
+        """Authentic media comes from there now, and goes there."""
         self.address = address
+        self._moves.set()
+
+    def in_use(self) -> "IceConnection | None":
+        """The connection that media takes."""
+        return self._known.get(self.address) if self.address is not None else None
+
+    async def used(self, connection: IceConnection) -> None:
+        """Returns when media takes this connection."""
+        while self.in_use() is not connection:
+            self._moves.clear()
+            await self._moves.wait()
 
     def received(self, data: bytes) -> None:
         if not self._queue.full():
@@ -223,7 +260,7 @@ class Paths:
                 return
             if not message.check_message_integrity(connection.local_password.encode()):
                 return
-            connection._path.authenticated(address)
+            connection._path.authenticated(connection, address)
             connection.stun.datagram_received(data, address)
         else:
             path = self.by_address.get(address)
@@ -302,8 +339,9 @@ class PeerTransport:
         self._spawn(self._run(parameters))
 
     def restart(self, username: str, password: str) -> None:
-        """An ICE restart: a new connection beside the living one, which stays in use until the new one stands."""
-        for waiting in self.path.connections[1:]:
+        """An ICE restart: a new connection beside the living one, which stays in use until media takes the new one."""
+        living = self.path.in_use() or (self.path.connections[0] if self.path.connections else None)
+        for waiting in [one for one in self.path.connections if one is not living]:
             self._spawn(self.path.retire(waiting))
         connection = self.path.open()
         connection.remote_username, connection.remote_password = username, password
@@ -316,6 +354,10 @@ class PeerTransport:
             if connection in self.path.connections:
                 await self.path.retire(connection)
             return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.path.used(connection), _BOTH_S)
+        if self.path.in_use() is not connection:
+            return  # the client stays with what it has; what it does not confirm any more ends by itself
         for other in [one for one in self.path.connections if one is not connection]:
             await self.path.retire(other)
 

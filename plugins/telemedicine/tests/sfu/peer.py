@@ -1,6 +1,7 @@
 """A client that sends whatever RTP and RTCP it is told to, over real ICE, DTLS and SRTP: polite peers and hostile ones."""
 
 import asyncio
+import contextlib
 import re
 from typing import Any
 
@@ -85,7 +86,10 @@ class Peer:
         self.ice._connection.ice_controlling = True
         self.dtls = _Dtls(self.ice, [self._certificate])
         self.dtls._set_role("client")
-        local = self._gatherer.getLocalParameters()
+        return self._describe(self._gatherer)
+
+    def _describe(self, gatherer: RTCIceGatherer) -> str:
+        local = gatherer.getLocalParameters()
         text = "v=0\no=- 1 1 IN IP4 127.0.0.1\ns=-\nt=0 0\na=group:BUNDLE 0 1 2 3\n"
         for mid, (kind, direction) in enumerate(
             [("audio", "sendonly"), ("video", "sendonly"), ("audio", "recvonly"), ("video", "recvonly")]
@@ -109,14 +113,28 @@ class Peer:
 
     async def connect(self) -> None:
         """Do as the answer says."""
+        await self._reach()
+        fingerprint = re.search(r"a=fingerprint:sha-256 (\S+)", self.answer)[1]  # type: ignore[index]
+        await self.dtls.start(RTCDtlsParameters([RTCDtlsFingerprint("sha-256", fingerprint)], "server"))
+        assert self.dtls.state == "connected"
+
+    async def _reach(self) -> None:
         for foundation, host, port in re.findall(r"a=candidate:(\S+) 1 udp \d+ (\S+) (\d+)", self.answer):
             await self.ice.addRemoteCandidate(RTCIceCandidate(1, foundation, host, int(port), 1, "udp", "host"))
         await self.ice.addRemoteCandidate(None)
         username, password = (re.search(rf"a=ice-{name}:(\S+)", self.answer)[1] for name in ("ufrag", "pwd"))  # type: ignore[index]
-        fingerprint = re.search(r"a=fingerprint:sha-256 (\S+)", self.answer)[1]  # type: ignore[index]
         await self.ice.start(RTCIceParameters(username, password))
-        await self.dtls.start(RTCDtlsParameters([RTCDtlsFingerprint("sha-256", fingerprint)], "server"))
-        assert self.dtls.state == "connected"
+
+    async def restart(self, client: MediaClient, room: str) -> "SecondWay":
+        """Offer new ICE credentials from another socket and connect there; media stays on the old way."""
+        old = self.ice
+        gatherer = RTCIceGatherer(iceServers=[])
+        await gatherer.gather()
+        self.ice = RTCIceTransport(gatherer)
+        self.ice._connection.ice_controlling = True
+        self.answer = (await client.offer(room, self.name, self._describe(gatherer))).sdp
+        await self._reach()
+        return SecondWay(self, old, self.ice)
 
     async def send(self, data: bytes) -> None:
         await self.dtls._send_rtp(data)
@@ -166,3 +184,34 @@ class Peer:
             connection._query_consent_task.cancel()
         for protocol in connection._protocols:
             protocol.transport.abort()
+
+
+class SecondWay:
+    """A new path of a peer, beside the old one."""
+
+    def __init__(self, peer: Peer, old: RTCIceTransport, new: RTCIceTransport) -> None:
+        self._peer, self._old, self._new = peer, old, new
+        #: What the server sent over the new path: encrypted packets, counted only.
+        self.arrived = 0
+        self._task = asyncio.create_task(self._receive())
+
+    async def _receive(self) -> None:
+        with contextlib.suppress(ConnectionError):  # a later restart replaced it
+            while True:
+                data = await self._new._recv()
+                self.arrived += 127 < data[0] < 192
+
+    def take(self) -> None:
+        """Send over the new path from now on."""
+        self._peer.dtls._transport = self._new
+
+    async def break_old(self) -> None:
+        """The old network is gone."""
+        connection = self._old._connection
+        if connection._query_consent_task is not None:
+            connection._query_consent_task.cancel()
+        for protocol in connection._protocols:
+            protocol.transport.abort()
+
+    def end(self) -> None:
+        self._task.cancel()
