@@ -133,7 +133,8 @@ def _turn(at: Where) -> str:
             line.send(struct.pack(">HHI", 1, 0, _STUN_MAGIC) + ticket)
             with contextlib.suppress(TimeoutError):
                 answer = line.recv(2048)
-                if answer[:2] == b"\x01\x01" and answer[8:20] == ticket:
+                # A relay that asks who one is answers with an error of its own: it is there.
+                if answer[:2] in {b"\x01\x01", b"\x01\x11"} and answer[8:20] == ticket:
                     return ""
     return "no answer in time"
 
