@@ -27,7 +27,7 @@ class View:
 class ChartPanel:
     """A panel on the chart's summary. `render(ctx, patient_id)` gives its view, or None when there is nothing to show.
 
-    `column` 0 is the wide top row, 1 and 2 the two columns below it.
+    `column` 0 is the wide top row, 1 stands before the record's own panels, 2 after them.
     """
 
     id: str

@@ -43,10 +43,11 @@ async def reckon(ctx: Context) -> None:
 
 
 async def look_through(ctx: Context) -> None:
-    """Every night: list what is due and what was put off until today; destroy it where the clinic wants no review."""
+    """Every night: list what is due and what was put off until today; where the clinic wants no review, have it destroyed,
+    each in a transaction of its own."""
     await retention.reckon(ctx)
     policy = await retention.current_policy(ctx)
-    asked = destroyed = 0
+    asked = leaving = 0
     for record, born in await retention.due(ctx) if policy is not None else []:
         assert policy is not None
         if await retention.put_off_by_visits(ctx, record, policy, born):
@@ -54,11 +55,21 @@ async def look_through(ctx: Context) -> None:
         if policy.review:
             asked += await ask_about(ctx, record, "due")
         else:
-            await deletion.destroy(ctx, record, why="due")
-            destroyed += 1
+            ctx.defer("telemedicine.destroy_due", recording_id=str(record.id))
+            leaving += 1
     for record in await retention.put_off_again(ctx):
         asked += await ask_about(ctx, record, "withdrawn" if record.withdrawn_at else "due")
-    ctx.audit("telemedicine.retention.run", detail={"asked": asked, "destroyed": destroyed})
+    ctx.audit("telemedicine.retention.run", detail={"asked": asked, "leaving": leaving})
+
+
+async def destroy_due(ctx: Context, recording_id: str) -> None:
+    """Destroy one recording whose time is over, if that is still so: rules, holds and birth dates change in between."""
+    record, policy = await recording(ctx, UUID(recording_id)), await retention.current_policy(ctx)
+    today = ctx.local(ctx.now).date()
+    over = record.keep_until is not None and record.keep_until <= today
+    by_rule = policy is not None and not policy.review and over and record.state in retention.FINISHED
+    if by_rule and not await retention.held(ctx, record):
+        await deletion.destroy(ctx, record, why="due")
 
 
 async def erase_files(ctx: Context, recording_id: str) -> None:
@@ -72,6 +83,7 @@ JOBS = (
     Job(id="telemedicine.finish_recording", run=finish_recording),
     Job(id="telemedicine.reckon", run=reckon),
     Job(id="telemedicine.look_through", run=look_through, cron="40 1 * * *"),
+    Job(id="telemedicine.destroy_due", run=destroy_due),
     Job(id="telemedicine.erase_files", run=erase_files),
     Job(id="telemedicine.close_guests", run=close_guests),
 )

@@ -13,7 +13,7 @@ from qanun_telemedicine import service
 from qanun_telemedicine.models import ENDED, IN_PROGRESS, WAITING, Consultation
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.service.listing import called
-from qanun_telemedicine.service.pictures import pictures_of_patient
+from qanun_telemedicine.service.pictures import anything_kept, pictures_of_patient
 from qanun_telemedicine.service.recording import recordings_of, recordings_of_patient
 from qanun_telemedicine.views import call_view, chips_view, on_page, open_on_page, people
 
@@ -98,8 +98,10 @@ async def timeline(ctx: Context, patient_id: uuid.UUID, limit: int) -> Sequence[
 
 async def kept_panel(ctx: Context, patient_id: uuid.UUID) -> View | None:
     """Recordings and pictures of this patient's video visits; nothing on a chart that has none."""
-    pictures = await pictures_of_patient(ctx, patient_id) if ctx.can(Telemedicine.PICTURE_READ) else []
-    recordings = await recordings_of_patient(ctx, patient_id)
+    # Most charts have neither: one question finds that out.
+    recorded, pictured = await anything_kept(ctx, patient_id)
+    pictures = await pictures_of_patient(ctx, patient_id) if pictured and ctx.can(Telemedicine.PICTURE_READ) else []
+    recordings = await recordings_of_patient(ctx, patient_id) if recorded else []
     if not recordings and not pictures:
         return None
     values = {"recordings": recordings, "pictures": pictures, "may_play": ctx.can(Telemedicine.RECORDING_PLAY)}

@@ -21,7 +21,7 @@ from qanun.api import N_, AuditEvent, Conflict, Context, CryptoError, Invalid, N
 from qanun_telemedicine.models import Recording
 from qanun_telemedicine.models_kept import DeletionCertificate, RecordingReview
 from qanun_telemedicine.service.recording import folder, recording, recording_key
-from qanun_telemedicine.service.retention import FINISHED, LEAST_LETTERS, MOST_LETTERS, current_policy, held
+from qanun_telemedicine.service.retention import FINISHED, LEAST_LETTERS, MOST_LETTERS, current_policy, held, lock
 from qanun_telemedicine.service.signing import canonical, genuine, signer
 
 HELD = "a legal hold stands on this recording"
@@ -33,6 +33,8 @@ MOST_PUT_OFF = timedelta(days=366 * 30)
 async def destroy(ctx: Context, record: Recording, *, why: str, note: str = "") -> DeletionCertificate:
     """Throw the key away, sign what happened. `why` is `due` or `withdrawn`. Raises Conflict: held, still running, or
     destroyed already."""
+    # Placing a hold locks the same row: whichever comes second sees the other.
+    await lock(ctx, Recording.id == record.id)
     if record.state not in FINISHED:
         raise Conflict("this recording is not one that can be destroyed")
     if await held(ctx, record):

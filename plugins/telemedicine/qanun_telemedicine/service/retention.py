@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import ColumnElement, Select, func, or_, select
 
 from qanun.api import N_, Conflict, Context, Invalid, NotFound, Patient, ResourceRef, new_id
 from qanun_telemedicine.models import Consultation, Recording
@@ -238,6 +238,12 @@ async def held(ctx: Context, record: Recording) -> list[LegalHold]:
     return list((await ctx.db.execute(statement.limit(LIMIT))).scalars())
 
 
+async def lock(ctx: Context, which: ColumnElement[bool]) -> None:
+    """Hold these recordings' rows until the transaction ends, and see them as they are now."""
+    statement = select(Recording).where(which).order_by(Recording.id).with_for_update()
+    await ctx.db.execute(statement.execution_options(populate_existing=True))
+
+
 async def standing_holds(ctx: Context) -> list[tuple[LegalHold, Patient]]:
     """Every hold that stands, the newest first."""
     statement = (
@@ -253,6 +259,7 @@ async def standing_holds(ctx: Context) -> list[tuple[LegalHold, Patient]]:
 async def place_hold(ctx: Context, record: Recording, reason: str, *, whole_patient: bool = False) -> LegalHold:
     """Keep a recording (or all of its patient) whatever the rule says. Raises Invalid without a reason, Conflict when it
     is destroyed already."""
+    await lock(ctx, Recording.patient_id == record.patient_id if whole_patient else Recording.id == record.id)
     if record.state == "deleted" and not whole_patient:
         raise Conflict("this recording is destroyed")
     made = LegalHold(

@@ -153,6 +153,7 @@ async def test_without_review_it_is_destroyed_at_night_but_never_what_is_held(cl
         await retention.place_hold(ctx, await service.recording(ctx, kept), "Letter of the court, 3 March")
     await rule(clinic, review="")
     await night(clinic)
+    await clinic.run_jobs()
     assert (await state(clinic, record_id)).state == "deleted"
     assert (await state(clinic, kept)).state == "stopped"
 
@@ -172,6 +173,16 @@ async def test_a_later_visit_puts_it_off_when_the_rule_counts_from_the_last_one(
             assert until > datetime.now(UTC).date()
             await night(clinic)
             assert (await state(clinic, record_id)).keep_until == until, "and that is remembered"
+
+
+async def test_a_hold_that_is_placed_in_the_last_moment_still_holds(clinic, book):
+    _, record_id = await recorded(clinic, book, years_ago=11)
+    await rule(clinic, review="")
+    await night(clinic)
+    async with clinic.context("administrator") as ctx:
+        await retention.place_hold(ctx, await service.recording(ctx, record_id), "Letter of the court, 3 March")
+    await clinic.run_jobs()
+    assert (await state(clinic, record_id)).state == "stopped"
 
 
 # --- deciding ---------------------------------------------------------------------------------------------------------------
