@@ -18,7 +18,7 @@ _MARKS = {"ok": "well", "info": "note", "warn": "SOON", "crit": "NOW"}
 def doctor_command(arguments: Sequence[str]) -> int:
     """0 all well, 1 something wants a person this week, 2 today."""
     from qanun_appliance.doctor import examine, worst, written
-    from qanun_appliance.doctor.sentences import in_words
+    from qanun_appliance.doctor.sentences import in_words, plain
 
     words = parser("doctor", "look at everything a person would, and say how it is mended")
     words.add_argument("--json", action="store_true", help="for programs")
@@ -35,13 +35,13 @@ def doctor_command(arguments: Sequence[str]) -> int:
     if options.json:
         listed = [
             {"code": one.code, "level": one.level, "values": one.values,
-             **dict(zip(("said", "mend"), in_words(one.code, one.values), strict=True))}
+             **dict(zip(("said", "mend"), map(plain, in_words(one.code, one.values)), strict=True))}
             for one in findings
         ]  # fmt: skip
         print(json.dumps({"level": level, "findings": listed}, indent=1))
     else:
         for one in findings:
-            said, mend = in_words(one.code, one.values)
+            said, mend = map(plain, in_words(one.code, one.values))
             if options.quiet and one.level in {"ok", "info"}:
                 continue
             print(f"{_MARKS[one.level]:>4}  {said}")

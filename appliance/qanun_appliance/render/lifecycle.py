@@ -23,7 +23,7 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
     backs_up = bool(site.backup.target)
     texts = {
         "qanun.target": "[Unit]\nDescription=Qanun\n"
-        f"Wants={wants} qanun-doctor.path\nAfter=network.target\n\n[Install]\nWantedBy=multi-user.target\n",
+        f"Wants={wants} qanun-doctor.path qanun-backup.path\nAfter=network.target\n\n[Install]\nWantedBy=multi-user.target\n",
         "qanun-apply.service": _section(
             ["Description=Qanun: write the configuration from site.toml", "DefaultDependencies=no",
              "After=local-fs.target systemd-tmpfiles-setup.service", f"RequiresMountsFor={DATA}",
@@ -89,6 +89,8 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
         # The pages' button: the web server leaves a wish, root's round answers it.
         "qanun-doctor.path": "[Unit]\nDescription=Qanun: somebody asked for the doctor\n\n[Path]\n"
         "PathChanged=/run/qanun-wishes/doctor\nUnit=qanun-doctor.service\n",
+        "qanun-backup.path": "[Unit]\nDescription=Qanun: somebody asked for a backup\n\n[Path]\n"
+        "PathChanged=/run/qanun-wishes/backup\nUnit=qanun-backup.service\n",
         "qanun-renew.service": _section(
             ["Description=Qanun: certificate and configuration, looked at once a day"],
             ["Type=oneshot", f"ExecStart={appliance} apply"],
@@ -116,6 +118,9 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
         texts["qanun-wal.timer"] = _timer(
             "the log into the backup", "OnBootSec=3min\nOnUnitInactiveSec=2min\nAccuracySec=10s"
         )
+    # At boot `apply` runs when timers.target has been decided on: the target that it starts brings the timers along.
+    timers = " ".join(name for name in texts if name.endswith(".timer"))
+    texts["qanun.target"] = texts["qanun.target"].replace(f"Wants={wants}", f"Wants={wants} {timers}")
     files: list[Rendered | Link] = [
         Rendered(path=f"{_SYSTEM}/{name}", content=HEAD + text, then=("daemon-reload",)) for name, text in texts.items()
     ]

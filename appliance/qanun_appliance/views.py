@@ -1,0 +1,106 @@
+"""Reports as pages show them: sentences in the reader's language, ages, sizes. Reads files that root wrote; asks nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from qanun.api import Context, isolate
+from qanun_appliance.doctor.sentences import in_words, pieces
+
+#: Written by root every five minutes: twice that without a new one, and what it says may no longer be so.
+_STALE_S = 900
+WISHES = ("doctor", "backup")
+
+
+def wishes_folder() -> Path:
+    return Path(os.environ.get("QANUN_WISHES_DIR") or "/run/qanun-wishes")
+
+
+def can_wish() -> bool:
+    """Whether somebody listens: a machine that is only tried out has no root beside it."""
+    return os.access(wishes_folder(), os.W_OK)
+
+
+def make_wish(name: str) -> None:
+    """Ask root for one of the acts it offers. The name alone is the message; its content is nobody's input."""
+    (wishes_folder() / name).write_text("", encoding="ascii")
+    os.utime(wishes_folder() / name)
+
+
+def report(ctx: Context, name: str) -> dict[str, Any]:
+    path = ctx.runtime.config.state_dir / "reports" / f"{name}.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def moment(report: Mapping[str, Any], name: str = "at") -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(report[name]))
+    except (KeyError, ValueError):
+        return None
+
+
+def health(ctx: Context) -> dict[str, Any]:
+    """`{"at", "stale", "todo", "well", "notes", "version"}`; `at` is None when no doctor has been here."""
+    found = report(ctx, "doctor")
+    at = moment(found)
+    rows = [_row(ctx, finding) for finding in found.get("findings", [])]
+    todo = [row for row in rows if row["level"] in {"warn", "crit"}]
+    return {
+        "at": at, "stale": at is not None and (ctx.now - at).total_seconds() > _STALE_S, "version": found.get("version", ""),
+        "todo": todo, "urgent": [row for row in todo if row["level"] == "crit"],
+        "well": [row for row in rows if row["level"] in {"ok", "info"}],
+    }  # fmt: skip
+
+
+def _row(ctx: Context, finding: Mapping[str, Any]) -> dict[str, Any]:
+    values = {name: isolate(str(value)) for name, value in finding.get("values", {}).items()}
+    said, mend = in_words(str(finding.get("code", "")), values, ctx.locale.resolve)
+    return {"level": finding.get("level", "info"), "said": pieces(said), "mend": pieces(mend)}
+
+
+def backups(ctx: Context) -> dict[str, Any]:
+    """What was taken, what was proven, what arrived since, and whether somebody holds the key."""
+    taken, proven, log = (_filled(report(ctx, name)) for name in ("backup", "drill", "log"))
+    total, free = int(taken.get("total", 0)), int(taken.get("free", 0))
+    return {
+        "taken": taken, "taken_at": moment(taken, "last_well"), "proven": proven, "proven_at": moment(proven, "last_well"),
+        "log": log, "log_at": moment(log, "last_well"), "key_kept": bool(report(ctx, "recovery-key").get("verified")),
+        "total_gb": f"{total / 1e9:.0f}" if total else "", "free_gb": f"{free / 1e9:.1f}",
+        "used_gb": f"{int(taken.get('used', 0)) / 1e9:.1f}", "oldest": _set_moment(str(taken.get("oldest", ""))),
+    }  # fmt: skip
+
+
+def _filled(found: dict[str, Any]) -> dict[str, Any]:
+    """A report of any age with all that a page asks for; empty stays empty."""
+    usual = {"well": False, "why": "", "rows": 0, "files": 0, "seconds": 0, "sets": 0}
+    return {**usual, **found} if found else {}
+
+
+def _set_moment(name: str) -> datetime | None:
+    try:
+        return datetime.strptime(f"{name}+0000", "%Y%m%dT%H%M%SZ%z")
+    except ValueError:
+        return None
+
+
+def updates(ctx: Context) -> dict[str, Any]:
+    """What runs, what lies beside it, and how the last release fared, with its notes in the reader's language."""
+    found = report(ctx, "update")
+    usual = {"version": "", "state": "", "why": "", "without_backup": ""}
+    last = {**usual, **found["last"]} if found.get("last") else {}
+    notes = last.get("notes") or {}
+    history = [{**usual, **entry, "at": moment(entry)} for entry in reversed(found.get("history", []))]
+    return {
+        "running": found.get("running") or report(ctx, "doctor").get("version", ""), "other": found.get("other", ""),
+        "last": last, "last_at": moment(last), "notes": notes.get(ctx.locale.code) or notes.get("en", ""),
+        "interrupted": bool(found.get("interrupted")), "history": history, "known": bool(found),
+    }  # fmt: skip
