@@ -63,6 +63,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", choices=["slot", "disk"], help="stop after the slot, or after the raw disk")
     parser.add_argument("--offline", action="store_true", help="fail rather than use a network")
     parser.add_argument("--version", help="another version than the distribution's: for tests of updates")
+    parser.add_argument("--trust", type=Path, help="public keys whose releases the box takes: base64, one a line")
     parser.add_argument("--sources", type=Path, help="a copy of the sources made before, instead of this checkout")
     parser.add_argument("--fresh-base", action="store_true", help="make Debian anew although it is kept")
     parser.add_argument("--keep-tree", action="store_true", help="leave the tree that the slot was made from")
@@ -119,7 +120,9 @@ def _build(options: argparse.Namespace) -> int:
             sources = Path(place) / "sources"
             wheels.copy_sources(sources)
         with steps.step("Slot and boot file"):
-            made = slot.build(steps, folder, sources=sources, base_tar=base_tar, label=options.version)
+            made = slot.build(
+                steps, folder, sources=sources, base_tar=base_tar, label=options.version, trusted=options.trust
+            )
         if options.fresh_base:
             base_tar.unlink()
         more: list[tuple[str, Callable[[Steps, slot.Slot], object]]] = [

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import subprocess
 import tempfile
 from pathlib import Path
@@ -16,8 +17,10 @@ from pathlib import Path
 from bootstrap import Missing, Steps
 
 from qanun_images import lock, sbom, wheels
+from qanun_images.places import PYTHON
 from qanun_images.slot import Slot
 
+_REVISION = re.compile(r"""^revision(?:: str)? = ["']([^"']+)["']""", re.MULTILINE)
 _HASHED = ("slot.img", "*.efi", "disk.raw", "disk.qcow2", "installer.raw", "sbom.cdx.json")
 
 
@@ -36,12 +39,24 @@ def write(steps: Steps, slot: Slot, sources: Path) -> None:
     hashes = {path.name: sha256(path) for path in files}
     _json(folder / "manifest.json", {
         "product": "qanun", "version": slot.version, "epoch": slot.epoch, "roothash": slot.roothash,
-        "distributions": slot.source,
+        "distributions": slot.source, "schema": _schema(slot.tree),
         "locks": {path.name: sha256(path) for path in (lock.DEBS, lock.TOOLS, wheels.LOCK)},
         "files": {name: {"sha256": digest, "size": (folder / name).stat().st_size} for name, digest in hashes.items()},
     })  # fmt: skip
     hashes["manifest.json"] = sha256(folder / "manifest.json")
     (folder / "SHA256SUMS").write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(hashes.items())))
+
+
+def _schema(tree: Path) -> dict[str, list[str]]:
+    """Lineage of tables → every revision that this release knows: a box that stands elsewhere refuses it."""
+    packages = tree / f"opt/qanun/lib/python{PYTHON}/site-packages"
+    found: dict[str, list[str]] = {}
+    for folder in packages.glob("qanun*/migrations/versions"):
+        name = folder.parents[1].name
+        texts = [path.read_text(encoding="utf-8") for path in folder.glob("*.py")]
+        revisions = [said.group(1) for text in texts if (said := _REVISION.search(text))]
+        found["core" if name == "qanun" else name.removeprefix("qanun_")] = sorted(revisions)
+    return found
 
 
 def _json(path: Path, content: object) -> None:

@@ -83,8 +83,18 @@ def identity(what: str) -> str:
     return str(uuid.uuid5(_NAMES, what))
 
 
-def build(steps: Steps, folder: Path, *, sources: Path, base_tar: Path, label: str | None = None) -> Slot:
-    """Build into `folder` (made anew) from copied sources and a base. `label` is another version for tests of updates."""
+def build(
+    steps: Steps,
+    folder: Path,
+    *,
+    sources: Path,
+    base_tar: Path,
+    label: str | None = None,
+    trusted: Path | None = None,
+) -> Slot:
+    """Build into `folder` (made anew) from copied sources and a base. `label` is another version for tests of updates;
+    `trusted` lists the public keys whose releases the box takes (base64 of 32 bytes, one a line).
+    """
     release = label or version()
     epoch = lock.read(lock.DEBS).epoch
     bench = tools.make(steps)
@@ -106,6 +116,9 @@ def build(steps: Steps, folder: Path, *, sources: Path, base_tar: Path, label: s
     about = tree / "usr/lib/qanun"
     (about / "slot").write_text(f"{release}\n")
     (about / "packages").write_text("".join(packages))
+    if trusted is not None:
+        shutil.copyfile(trusted, about / "trusted-keys")
+        (about / "trusted-keys").chmod(0o644)
     _os_release(tree, release)
     _units(tree, epoch)
     steps.tell("start-up file system")
