@@ -57,8 +57,8 @@ async def test_findings_stand_in_the_reader_s_language_with_the_mend_beside_them
     ]
     reports("doctor", at=ago(minutes=2), version="1.0.0", level="crit", findings=findings)
     english = (await (await clinic.client("administrator")).get(PAGES[0])).text
-    assert "2 things want somebody today" in english and '<code dir="ltr">ss -ltnup</code>' in english
-    assert '<code dir="ltr">chmod 600 /var/lib/qanun/secrets/x</code>' in english  # copied as it is typed
+    assert "2 things want somebody today" in english and '<bdi dir="ltr"><code>ss -ltnup</code></bdi>' in english
+    assert '<bdi dir="ltr"><code>chmod 600 /var/lib/qanun/secrets/x</code></bdi>' in english  # copied as it is typed
     assert "<script>alert" not in english and "of.a.later.release" in english and "too long ago" not in english
     arabic = (await (await other_clinic.client("administrator")).get(PAGES[0])).text
     assert (
