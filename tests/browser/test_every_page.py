@@ -5,6 +5,7 @@ stand in the order they are meant, no sentence is left in English, and little sc
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 import pytest
@@ -100,6 +101,20 @@ async def device_check(house: House, page: Page) -> None:
     await page.goto(await house.visit())
     for what in ("camera", "microphone", "network"):
         await page.wait_for_selector(f'[data-check="{what}"][data-tone="ok"]')
+    trip = json.loads(str(await page.get_attribute("#visit", "data-trip")))
+    assert trip["ok"] and trip["audio"] and trip["video"] and trip["kbit"] > 50, trip
+
+
+async def device_check_blocked(house: House, page: Page) -> None:
+    """A network that lets no media through: the page says so in plain words and names the phone."""
+    await page.add_init_script(
+        "if (location.search === '?blocked') { const old = RTCPeerConnection.prototype.setRemoteDescription;"
+        " RTCPeerConnection.prototype.setRemoteDescription = function (told) {"
+        " return old.call(this, { type: told.type, sdp: told.sdp.replace(/a=candidate.*\\r\\n/g, '') }); }; }"
+    )
+    await page.goto(f"{await house.visit()}?blocked")
+    await page.wait_for_selector('[data-check="network"][data-tone="bad"]', timeout=30_000)
+    await expect(page.locator("[data-help] a[href^='tel:']")).to_be_visible()
 
 
 async def waiting_room(house: House, page: Page) -> None:
@@ -372,6 +387,7 @@ PLACES = [
     Place("calls", "doctor", at("/telemedicine/consultations")),
     Place("calls-of-reception", "reception", at("/telemedicine/consultations")),
     Place("device-check", "patient", device_check),
+    Place("device-check-blocked", "patient", device_check_blocked),
     Place("waiting-room", "patient", waiting_room),
     Place("waiting-room-written-to", "patient", waiting_room_written_to),
     Place("calls-somebody-waits", "reception", calls_somebody_waits),

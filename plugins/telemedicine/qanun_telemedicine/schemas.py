@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -75,6 +75,16 @@ class PauseRecording(Said, tag="pause"):
     on: bool
 
 
+class Check(Said, tag="check"):
+    """The device check's own two connections: media out, and the same media back."""
+
+    seat: Literal["out", "back"]
+    step: Literal["join", "offer", "leave"]
+    number: int = 0
+    sdp: Annotated[str, msgspec.Meta(max_length=MOST_LETTERS)] = ""
+    sources: dict[str, str] = {}
+
+
 class Hand(Said, tag="hand"):
     """Asks to speak, or does not any more."""
 
@@ -129,6 +139,21 @@ class Servers(Said, tag="servers"):
 
 Group = Hand | Muted | Mute | Lower | Lock
 Message = (
-    Join | Offer | Leave | Back | Enter | Concern | Say | Consent | AskToRecord | PauseRecording | AskPicture | AnswerPicture | Group | Ping | Servers
+    Join
+    | Offer
+    | Leave
+    | Back
+    | Enter
+    | Concern
+    | Say
+    | Consent
+    | AskToRecord
+    | PauseRecording
+    | AskPicture
+    | AnswerPicture
+    | Check
+    | Group
+    | Ping
+    | Servers
 )
 DECODER = msgspec.json.Decoder(Message)

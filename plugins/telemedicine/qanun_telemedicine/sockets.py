@@ -29,6 +29,7 @@ from qanun.api import (
     still_allowed,
 )
 from qanun_telemedicine import schemas, service
+from qanun_telemedicine.check import RoundTrip
 from qanun_telemedicine.media import Media, ice_servers, media_of
 from qanun_telemedicine.models import ADMITTED, IN_PROGRESS, OPEN, Attachment, Consultation, Participant, QualitySample
 from qanun_telemedicine.moderation import in_group
@@ -68,6 +69,7 @@ class Line:
         self._last_state: dict[str, Any] | None = None
         self._sampled = 0.0
         self._media: Media | None = None
+        self._trip: RoundTrip | None = None
         self.room = ""
         self.person = ""
 
@@ -149,6 +151,8 @@ class Line:
         match message:
             case schemas.Ping():
                 await self._send({"type": "pong"})
+            case schemas.Check():
+                await self._check(message)
             case schemas.Servers():
                 async with self.open_context() as ctx:
                     servers = ice_servers(ctx, self.person)
@@ -239,6 +243,14 @@ class Line:
         media = await self._come()
         described = await media.client.join(self.room, self.person, message.sdp, message.sources)
         await self._send(_answer(message.number, described))
+
+    async def _check(self, message: schemas.Check) -> None:
+        """The page tries its devices before anybody is there; who is in the call needs no try."""
+        if self.place == "call" or (self._last_state or {}).get("state") not in OPEN:
+            raise Conflict("there is nothing to try for")
+        if self._trip is None:
+            self._trip = RoundTrip(self._worker(), self.connection, self._send)
+        await self._trip.step(message)
 
     async def _leave(self) -> None:
         place, self.place = self.place, ""
@@ -423,6 +435,9 @@ class Line:
 
     async def _gone(self) -> None:
         """The connection is over, for whatever reason but a spoken one: the person may come back."""
+        if self._trip is not None:
+            with contextlib.suppress(Exception):
+                await self._trip.end()
         if not self.place:
             return
         with contextlib.suppress(Exception):

@@ -4,6 +4,7 @@ import { Call } from "./call.js";
 import { chime, closeStream, meter, relayAnswers } from "./devices.js";
 import { Group } from "./group.js";
 import { Line } from "./line.js";
+import { roundTrip } from "./roundtrip.js";
 import { answerPictures } from "./pictures.js";
 
 const page = document.getElementById("visit");
@@ -45,8 +46,15 @@ function mark(name, tone, text) {
   for (const picture of dot.children) picture.toggleAttribute("hidden", picture.dataset.icon !== (ICONS[tone] || "own"));
 }
 
+/** Settled once the camera and the microphone have been asked for. */
+let opened = () => {};
+const devices = new Promise((resolve) => {
+  opened = resolve;
+});
+
 async function check() {
   const stream = await call.prepare();
+  opened();
   const faults = call.faults ?? {};
   const camera = stream?.getVideoTracks()[0];
   const microphone = stream?.getAudioTracks()[0];
@@ -75,14 +83,32 @@ function ready() {
   one("[data-again]").hidden = usable;
 }
 
+// Below this the picture stops at times (kbit/s); above that loss (0..1) words are missed.
+const NARROW_KBIT = 150;
+const LOSSY = 0.05;
+let trial = null;
+
+/** Whether a call would work from here: tried, not guessed. */
 async function network(servers) {
+  trial?.abort();
+  const mine = (trial = new AbortController());
   mark("network", "ask", words["network-checking"]);
-  const relay = await relayAnswers(servers).catch(() => false);
-  if (!line.up) return;
+  const [relay, trip] = await Promise.all([
+    relayAnswers(servers).catch(() => false),
+    devices.then(() => call.available && call.stream && !mine.signal.aborted
+      ? roundTrip({ line, iceServers: servers, stream: call.stream, policy: call.relay ? "relay" : "all", signal: mine.signal }) : null).catch(() => null),
+  ]);
+  if (!line.up || mine.signal.aborted || trip?.reason === "stopped") return;
+  page.dataset.trip = JSON.stringify(trip);
+  let works = call.available;
   if (!call.available) mark("network", "bad", words["video-unavailable"]);
+  else if (trip && !trip.ok) {
+    works = false;
+    mark("network", "bad", words["network-blocked"]);
+  } else if (trip && (trip.loss > LOSSY || (call.stream?.getVideoTracks().length && (!trip.video || trip.kbit < NARROW_KBIT)))) mark("network", "warn", words["network-weak"]);
   else if (relay === false) mark("network", "warn", words["network-narrow"]);
-  else mark("network", "ok", words["network-good"]);
-  one("[data-help]").hidden = call.available && Boolean(call.stream?.getAudioTracks().length);
+  else mark("network", "ok", trip ? words["network-tried"].replace("{n}", `\u2066${trip.rtt} ms\u2069`) : words["network-good"]);
+  one("[data-help]").hidden = works && Boolean(call.stream?.getAudioTracks().length);
 }
 
 line.addEventListener("down", () => {
@@ -108,7 +134,7 @@ page.addEventListener("click", (event) => {
     case "again":
       closeStream(call.stream);
       call.stream = null;
-      check();
+      check().then(() => line.up && network(call.iceServers));
       break;
     case "voice":
       call.video = false;
@@ -136,6 +162,7 @@ page.addEventListener("click", (event) => {
 
 function enter() {
   stopMeter();
+  trial?.abort();
   if (call.state?.state === "in-progress") {
     join = true;
     arrive(call.state);
@@ -238,7 +265,7 @@ call.addEventListener("state", (event) => arrive(event.detail));
 call.addEventListener("welcome", (event) => {
   if (wait) line.send({ type: "enter" });
   keepConcern();
-  network(event.detail.ice_servers);
+  if (page.dataset.step === "check") network(event.detail.ice_servers);
   ready();
 });
 call.addEventListener("left", () => {
