@@ -132,6 +132,20 @@ def recovery_key_command(arguments: Sequence[str]) -> int:
     return 0
 
 
+def support_bundle_command(arguments: Sequence[str]) -> int:
+    from qanun_appliance.backup.take import LIVE
+    from qanun_appliance.support import support_bundle
+
+    words = parser("support-bundle", "a file for an engineer elsewhere, with nothing about anybody in it")
+    words.add_argument("target", type=Path)
+    words.add_argument("--no-search", action="store_true", help="when the database does not answer")
+    options = words.parse_args(list(arguments))
+    places = places_of(options)
+    names = support_bundle(load_site(places.site), places, options.target, url="" if options.no_search else LIVE)
+    print(f"{options.target}: {', '.join(names)}")
+    return 0
+
+
 COMMANDS = (
     CliCommand(id="appliance.doctor", run=doctor_command, summary="look at everything, say how it is mended (--json)"),
     CliCommand(id="appliance.backup", run=backup_command, summary="take a whole backup (--log-only: what came since)"),
