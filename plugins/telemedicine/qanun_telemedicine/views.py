@@ -10,11 +10,10 @@ from sqlalchemy import select
 
 from qanun.api import N_, Context, Patient, PatientIdentifier, Practitioner, patient_href
 from qanun_telemedicine import service
-from qanun_telemedicine.models import ADMITTED, IN_PROGRESS, OPEN, SCHEDULED, WAITING, Consultation, Guest
+from qanun_telemedicine.models import ADMITTED, IN_PROGRESS, OPEN, SCHEDULED, WAITING, Consultation, Guest, Participant
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.service.listing import called, minutes_waiting
 from qanun_telemedicine.service.presence import connected
-from qanun_telemedicine.service.recording import WORDING_VERSION
 
 
 async def people(ctx: Context, row: Consultation) -> tuple[Patient, Practitioner]:
@@ -32,7 +31,7 @@ async def call_view(
     here = await service.present(ctx, row.id)
     check = await service.latest_check(ctx, row.id)
     person = f"User/{ctx.actor.id}"
-    question, sentences = service.wording(ctx.locale)
+    question, sentences = service.wording(ctx.locale, "staff")
     identifiers = select(PatientIdentifier).where(PatientIdentifier.patient_id == patient.id).limit(20)
     may_hold = ctx.can(Telemedicine.CONSULTATION_HOLD)
     return {
@@ -50,7 +49,7 @@ async def call_view(
         "mine": any(one.subject == person and stay.place == "call" for one, stay in here),
         "question": question,
         "sentences": sentences,
-        "wording_version": WORDING_VERSION,
+        "wording_version": service.wording_version("staff"),
         "picture_words": service.picture_wording(ctx.locale),
         "chart": patient_href(ctx, patient.id),
         "values": dict(values or {}),
@@ -125,7 +124,8 @@ async def announce_view(
 async def visit_view(ctx: Context, row: Consultation, *, guest: Guest | None = None) -> dict[str, Any]:
     """The patient's page of a visit, or a guest's: the same steps; a guest's names nobody but whom they will meet."""
     _, practitioner = await people(ctx, row)
-    question, sentences = service.wording(ctx.locale)
+    kind = "guest" if guest else "patient"
+    question, sentences = service.wording(ctx.locale, kind)
     me = f"Guest/{guest.id}" if guest else f"Patient/{row.patient_id}"
     mine = [stay for person, stay in await service.stays(ctx, row.id) if person.subject == me and stay.place == "call"]
     let_in = row.state == IN_PROGRESS and (guest is None or guest.state == ADMITTED)
@@ -138,7 +138,7 @@ async def visit_view(ctx: Context, row: Consultation, *, guest: Guest | None = N
         "with_whom": called(ctx, practitioner),
         "question": question,
         "sentences": sentences,
-        "wording_version": WORDING_VERSION,
+        "wording_version": service.wording_version(kind),
         "picture_words": service.picture_wording(ctx.locale),
         "guest": guest,
         "concern": "" if guest else row.concern,
@@ -177,6 +177,7 @@ async def chips_view(ctx: Context, patient_id: uuid.UUID) -> dict[str, Any]:
 async def whole_view(ctx: Context, row: Consultation) -> dict[str, Any]:
     """What happened in a consultation: stays, identity, consents, recordings; the chat for who may read what was said."""
     call = await call_view(ctx, row, standalone=True)
+    consents = await service.consents_of(ctx, row.id)
     lines = await service.said(ctx, row.id) if call["may_read_said"] else []
     return {
         **call,
@@ -184,11 +185,19 @@ async def whole_view(ctx: Context, row: Consultation) -> dict[str, Any]:
         "recordings": await service.recordings_of(ctx, row.id),
         "pictures": await service.pictures_of(ctx, row.id),
         "may_see": ctx.can(Telemedicine.PICTURE_READ),
-        "consents": await service.consents_of(ctx, row.id),
+        "consents": consents,
+        "may_take_back": await _takeable(ctx, row, {person.id: person for _, person in consents}),
         "lines": lines,
         "files": await service.attachments_of(ctx, [line.id for line, _ in lines]),
         "may_play": ctx.can(Telemedicine.RECORDING_PLAY),
     }
+
+
+async def _takeable(ctx: Context, row: Consultation, people: Mapping[uuid.UUID, Participant]) -> set[uuid.UUID]:
+    """Whose consent to a finished recording stands and can be taken back here, for who holds visits."""
+    if row.recording_asked_at is not None or not ctx.can(Telemedicine.CONSULTATION_HOLD):
+        return set()
+    return {id for id, person in people.items() if await service.withdrawable(ctx, row, person)}
 
 
 #: Identifier → (label, {way: label}); the same keys as `service.IDENTIFIERS`.

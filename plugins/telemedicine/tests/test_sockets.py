@@ -17,7 +17,7 @@ from qanun.tenancy import global_session
 from qanun_telemedicine import service
 from qanun_telemedicine.models import Recording
 from qanun_telemedicine.recording import player
-from qanun_telemedicine.service.recording import WORDING_VERSION, binding, folder
+from qanun_telemedicine.service.recording import binding, folder
 
 
 class InCall:
@@ -68,7 +68,8 @@ async def recording_of(visit) -> Recording | None:
 
 
 async def consent(one: InCall, decision: str) -> None:
-    one.page.send("consent", decision=decision, version=WORDING_VERSION)
+    wording = one.page.said("state")[-1]["recording"]["wording"]
+    one.page.send("consent", decision=decision, version=wording)
 
 
 async def in_state(visit, state: str) -> Recording:

@@ -343,9 +343,9 @@ async def test_chat_lines_are_kept_in_order_once_each_and_for_this_visit_only(cl
 # --- being recorded -------------------------------------------------------------------------------------------------------
 
 
-async def answer(visit, who: str, decision: str, version: str = WORDING_VERSION) -> None:
+async def answer(visit, who: str, decision: str, version: str = "") -> None:
     async with visit.acting(who) as (ctx, row, person):
-        await service.decide(ctx, row, person, decision, version)
+        await service.decide(ctx, row, person, decision, version or service.wording_version(person.kind))
 
 
 async def ask(visit) -> None:

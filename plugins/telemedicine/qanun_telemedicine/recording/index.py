@@ -19,7 +19,7 @@ from qanun_telemedicine.recording.frames import opus_ticks
 from qanun_telemedicine.recording.journal import JournalReader, StoredBlock
 from qanun_telemedicine.recording.matroska import CODECS, Kind
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(slots=True)
@@ -32,6 +32,8 @@ class Lane:
     kind: Kind
     codec: str
     tracks: list[str] = field(default_factory=list)
+    #: What the publisher called it: "microphone", "camera", "screen"; empty when it was not told.
+    source: str = ""
     width: int = 0
     height: int = 0
     ends_ms: int = 0
@@ -113,7 +115,7 @@ class Index:
         )
 
 
-_LANE_FIELDS = ("participant", "kind", "codec", "tracks", "width", "height", "ends_ms")
+_LANE_FIELDS = ("participant", "kind", "codec", "tracks", "source", "width", "height", "ends_ms")
 
 
 def build(parts: Iterable[JournalReader]) -> Index | None:
@@ -156,7 +158,7 @@ class _Builder:
                     self._pauses.append(Pause(self._end, self._zero, "interrupted"))
                 first = False
             elif kind == "added":
-                lane = Lane(item["participant"], item["kind"], item["codec"], [item["track"]])
+                lane = Lane(item["participant"], item["kind"], item["codec"], [item["track"]], item.get("source", ""))
                 here[item["number"]] = lane
                 self._tracks.append((len(self._tracks), item, lane))
             elif kind == "paused":
@@ -193,10 +195,8 @@ class _Builder:
             (entry for entry in self._tracks if entry[2].times), key=lambda entry: (entry[2].starts_ms, entry[0])
         ):
             for lane in lanes:
-                if (lane.participant, lane.codec) == (
-                    track.participant,
-                    track.codec,
-                ) and lane.ends_ms <= track.starts_ms:
+                same = (lane.participant, lane.codec, lane.source) == (track.participant, track.codec, track.source)
+                if same and lane.ends_ms <= track.starts_ms:
                     _join(lane, track)
                     break
             else:

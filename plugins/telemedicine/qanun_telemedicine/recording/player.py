@@ -48,6 +48,8 @@ class Seat:
     height: int
     starts_ms: int
     ends_ms: int
+    #: What its picture is of: "camera", "screen", or empty when nobody said.
+    source: str = ""
 
 
 class Recording:
@@ -111,6 +113,7 @@ class Recording:
                         picture.height if picture else 0,
                         min(lane.starts_ms for lane in lanes),
                         max(lane.ends_ms for lane in lanes),
+                        picture.source if picture else "",
                     )
                 )
         return seats
@@ -163,7 +166,9 @@ class Recording:
         self.close()
 
     def _lanes(self, participant: str, kind: str) -> list[Lane]:
-        return [lane for lane in self._index.lanes if lane.participant == participant and lane.kind == kind]
+        found = [lane for lane in self._index.lanes if lane.participant == participant and lane.kind == kind]
+        # The camera is number 0 and has the sound, also when a screen was shared before it.
+        return sorted(found, key=lambda lane: lane.source == "screen")
 
     def _open_parts(self) -> None:
         for path in sorted(self._directory.glob(f"*{SUFFIX}")):

@@ -234,6 +234,8 @@ class Recorder:
             participant=track.participant,
             kind=track.kind,
             codec=codec,
+            # What the publisher calls it ("camera", "screen"); a tap need not say.
+            source=str(getattr(track, "source", "")),
             at_ms=self._at(at_ns),
         )
 

@@ -1,6 +1,7 @@
 """Pages and sockets: staff's, the patient's, guests', and the playing of recordings."""
 
 from qanun_telemedicine.routes.attachments import GuestFilesController, PatientFilesController, StaffFilesController
+from qanun_telemedicine.routes.consents import ConsentsController
 from qanun_telemedicine.routes.export import ExportController
 from qanun_telemedicine.routes.guests import GuestsController, GuestVisitController
 from qanun_telemedicine.routes.my_recording import MyRecordingController
@@ -24,6 +25,7 @@ ROUTES = (
     MyRecordingController,
     RetentionController,
     ExportController,
+    ConsentsController,
     PicturesController,
     MyPicturesController,
 )

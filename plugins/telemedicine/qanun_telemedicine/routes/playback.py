@@ -97,7 +97,7 @@ async def watch_page(
     names = select(Participant).where(Participant.consultation_id == row.id)
     known = {str(one.id): one.name for one in (await ctx.db.execute(names)).scalars()}
     shown = [
-        {"name": known.get(seat.participant, ""), "video": seat.has_video, "number": seat.number,
+        {"name": known.get(seat.participant, ""), "video": seat.has_video, "number": seat.number, "source": seat.source,
          "src": f"/telemedicine/recordings/{record.id}/{seat.participant}/{seat.number}"}
         for seat in seats
     ]  # fmt: skip

@@ -71,6 +71,7 @@ from qanun_telemedicine.service.recording import (
     withdraw_afterwards,
     withdrawable,
     wording,
+    wording_version,
 )
 from qanun_telemedicine.service.recording import stopped as recording_stopped
 from qanun_telemedicine.service.reviews import open_reviews, reviews_of
@@ -160,5 +161,6 @@ __all__ = [
     "withdraw_afterwards",
     "withdrawable",
     "wording",
+    "wording_version",
     "write_concern",
 ]

@@ -22,6 +22,8 @@ from qanun_telemedicine.service.reviews import ask_about
 
 #: Change it whenever one of the sentences changes: consent was given to particular words.
 WORDING_VERSION = "2026-2"
+#: Staff and guests are told the same of what is not their record; their words have a version of their own.
+OTHERS_VERSION = "2026-2-others"
 QUESTION = N_("May we record this visit?")
 SENTENCES = (
     N_("The clinic asks to record picture and sound. Saying no changes nothing about your care."),
@@ -29,6 +31,15 @@ SENTENCES = (
     N_("It is encrypted and stays on the clinic’s own server."),
     N_("It is kept as long as the clinic’s rules say and then destroyed. You may ask for the rules at any time."),
     N_("You can stop it at any moment; it stops at once. You can also take your consent back after the visit."),
+)
+OTHERS_SENTENCES = (
+    N_("The clinic asks to record picture and sound. You are free to say no."),
+    N_("Only people of the clinic who may see the patient’s record can watch it; every viewing is written down."),
+    SENTENCES[2],
+    SENTENCES[3],
+    N_(
+        "You can stop it at any moment; it stops at once. Afterwards, tell the clinic if you want to take your consent back."
+    ),
 )
 DECISIONS = ("given", "refused", "withdrawn")
 RUNNING = ("recording", "paused")
@@ -40,9 +51,15 @@ Because = Literal["clinic", "refused", "withdrawn", "end", "fault"]
 SOME_TRACKS = "some-tracks"
 
 
-def wording(locale: Locale) -> tuple[str, list[str]]:
-    """The question and its sentences in one language, exactly as they are shown and kept."""
-    return locale.resolve(QUESTION), [locale.resolve(text) for text in SENTENCES]
+def wording(locale: Locale, kind: str = "patient") -> tuple[str, list[str]]:
+    """The question and its sentences in one language, exactly as they are shown to a participant of that kind and kept."""
+    sentences = SENTENCES if kind == "patient" else OTHERS_SENTENCES
+    return locale.resolve(QUESTION), [locale.resolve(text) for text in sentences]
+
+
+def wording_version(kind: str = "patient") -> str:
+    """The version of what `wording` gives for that kind."""
+    return WORDING_VERSION if kind == "patient" else OTHERS_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +166,7 @@ async def decide(ctx: Context, row: Consultation, person: Participant, decision:
     """
     if decision not in DECISIONS:
         raise Invalid({"decision": N_("Choose one of the listed values.")})
-    if version != WORDING_VERSION:
+    if version != wording_version(person.kind):
         raise Invalid({"version": N_("The wording has changed. Please read it again.")})
     if row.state != IN_PROGRESS or row.recording_asked_at is None:
         raise Conflict("nobody asked to record")
@@ -157,11 +174,12 @@ async def decide(ctx: Context, row: Consultation, person: Participant, decision:
 
 
 async def _keep_answer(ctx: Context, row: Consultation, person: Participant, decision: str) -> None:
-    question, sentences = wording(ctx.locale)
+    question, sentences = wording(ctx.locale, person.kind)
+    version = wording_version(person.kind)
     marked = await _agreed_to(ctx, row, person) if decision == "withdrawn" else []
     ctx.db.add(
         RecordingConsent(
-            consultation_id=row.id, participant_id=person.id, decision=decision, wording_version=WORDING_VERSION,
+            consultation_id=row.id, participant_id=person.id, decision=decision, wording_version=version,
             wording="\n".join((question, *sentences)), language=ctx.locale.code, decided_at=ctx.now,
         )
     )  # fmt: skip
@@ -171,7 +189,7 @@ async def _keep_answer(ctx: Context, row: Consultation, person: Participant, dec
     await ctx.db.flush()
     _audit(
         ctx, row, f"telemedicine.consent.{decision}",
-        {"participant": str(person.id), "wording": WORDING_VERSION, "language": ctx.locale.code,
+        {"participant": str(person.id), "wording": version, "language": ctx.locale.code,
          "recordings": [str(record.id) for record in marked]},
     )  # fmt: skip
     _changed(ctx, row)
@@ -202,9 +220,9 @@ async def withdrawable(ctx: Context, row: Consultation, person: Participant) -> 
 
 
 async def withdraw_afterwards(ctx: Context, row: Consultation, person: Participant) -> None:
-    """Take the consent back after the visit: its recordings are marked and put before a person at once. Twice changes
-    nothing. Raises Conflict while a question stands (the call's own button is for that) or when there is nothing to take
-    back."""
+    """Take a person's consent back after the visit, as themselves or for somebody who asked the clinic to: its recordings
+    are marked and put before a person at once. Twice changes nothing. Raises Conflict while a question stands (the call's
+    own button is for that) or when there is nothing to take back."""
     if row.state == IN_PROGRESS and row.recording_asked_at is not None:
         raise Conflict("the recording still runs")
     if await withdrawable(ctx, row, person):

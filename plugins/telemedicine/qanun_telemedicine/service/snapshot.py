@@ -15,7 +15,7 @@ from qanun_telemedicine.service.listing import called, position
 from qanun_telemedicine.service.notices import notices_of
 from qanun_telemedicine.service.pictures import pictures_asked
 from qanun_telemedicine.service.presence import acting_guest, connected, present
-from qanun_telemedicine.service.recording import WORDING_VERSION, decisions, plan
+from qanun_telemedicine.service.recording import decisions, plan, wording_version
 
 
 async def snapshot(ctx: Context, row: Consultation, me: Participant) -> dict[str, Any]:
@@ -75,7 +75,7 @@ async def snapshot(ctx: Context, row: Consultation, me: Participant) -> dict[str
             "declined": bool(wanted.against),
             "held": wanted.held,
             "mine": mine.decision if mine else "open",
-            "wording": WORDING_VERSION,
+            "wording": wording_version(me.kind),
         },
     }
 
@@ -127,6 +127,6 @@ def _outside(row: Consultation, guest: Guest) -> dict[str, Any]:
         "notices": [],
         "recording": {
             "asked": False, "state": "none", "needed": 0, "given": 0, "declined": False, "mine": "open",
-            "wording": WORDING_VERSION,
+            "wording": wording_version("guest"),
         },
     }  # fmt: skip

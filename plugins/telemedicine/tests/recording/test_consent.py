@@ -1,9 +1,13 @@
 """A consent is one person's, for particular words; it can be taken back, and what was recorded before is marked and asked about."""
 
+import pytest
+
 from plugins.telemedicine.tests.conftest import until
 from plugins.telemedicine.tests.test_sockets import call, consent, folder_size, in_state, recording_of, speaking
 from plugins.telemedicine.tests.test_visits import answer, ask
+from qanun.api import Invalid
 from qanun_telemedicine import service
+from qanun_telemedicine.service.recording import OTHERS_VERSION, WORDING_VERSION
 from qanun_telemedicine.service.reviews import open_reviews, reviews_of
 
 
@@ -106,6 +110,45 @@ async def test_a_patient_takes_the_consent_back_after_the_visit_on_their_own_pag
     assert len(await visit.noted("telemedicine.consent.withdrawn")) == 1
     async with clinic.context("system") as ctx:
         assert len(await reviews_of(ctx, record_id)) == 1
+
+
+async def test_guests_and_staff_agree_to_words_about_a_record_that_is_not_theirs(clinic, book):
+    visit = await book(clinic)
+    await visit.admit()
+    await visit.come("doctor")
+    await ask(visit)
+    with pytest.raises(Invalid):
+        await answer(visit, "doctor", "given", WORDING_VERSION)
+    await answer(visit, "doctor", "given")
+    async with visit.acting() as (ctx, row, _):
+        ((consent, _),) = await service.consents_of(ctx, row.id)
+    assert consent.wording_version == OTHERS_VERSION
+    assert "the patient’s record" in consent.wording and "your record" not in consent.wording
+    portal = (await (await clinic.portal(visit.patient)).get(visit.portal)).text
+    assert f'data-wording="{WORDING_VERSION}"' in portal and "may see your record" in portal
+
+
+async def test_the_clinic_takes_a_consent_back_for_somebody_who_told_it_to(clinic, other_clinic, book):
+    visit = await book(clinic)
+    record_id = await agreed(visit)
+    async with visit.acting("patient") as (_, __, person):
+        patient = person.id
+    address = f"{visit.href}/consents/{patient}/withdraw"
+    doctor = await clinic.client()
+    assert (await doctor.post(address)).status_code == 409, "while it runs, the call's own button is for that"
+    await stop(visit)
+    async with visit.acting() as (ctx, row, _):
+        await service.end(ctx, row)
+    assert (await (await clinic.client("nurse")).post(address)).status_code == 403
+    assert (await (await other_clinic.client()).post(address)).status_code == 404
+    assert (await doctor.post(f"{visit.href}/consents/{visit.id}/withdraw")).status_code == 404
+    assert await waiting(clinic) == []
+    assert address in (await doctor.get(visit.href)).text
+    assert (await doctor.post(address)).status_code == 303
+    assert await waiting(clinic) == [("withdrawn", record_id)]
+    assert address not in (await doctor.get(visit.href)).text
+    events = [event for event in await visit.audited() if event.type == "telemedicine.consent.withdrawn"]
+    assert [event.actor_id for event in events] == [clinic.users["doctor"].id], "and who did it"
 
 
 async def test_who_never_agreed_has_nothing_to_take_back(clinic, book):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import av
@@ -360,3 +361,29 @@ def test_a_disk_that_takes_no_more_stops_the_recording_and_keeps_what_it_has(tmp
     with Recording(tmp_path, KEY, CONTEXT) as recording:
         assert not recording.complete
         assert decoded(recording.view("doctor"))[0]
+
+
+def test_a_shared_screen_is_told_from_the_camera_whichever_came_first(
+    tmp_path: Path, doctor: list[Feed], patient: list[Feed]
+) -> None:
+    screen = replace(
+        patient[0], track=Named(*astuple(patient[0].track)[:1], "doctor", *astuple(patient[0].track)[2:], "screen")
+    )
+    camera = [replace(feed, track=Named(*astuple(feed.track), feed.track.kind)) for feed in doctor]
+    with recorded(tmp_path, [screen, *[feed.shifted(700) for feed in camera]]) as recording:
+        seats = recording.seats()
+        assert [(seat.number, seat.source, seat.has_audio, seat.width) for seat in seats] == [
+            (0, "video", True, 176),
+            (1, "screen", False, 320),
+        ]
+        recording.finish()
+    with Recording(tmp_path, KEY, CONTEXT) as again:
+        assert [seat.source for seat in again.seats()] == ["video", "screen"]
+        assert len(decoded(again.view("doctor", 1))[0]) == 120
+
+
+@dataclass(frozen=True)
+class Named(Track):
+    """A track whose publisher said what it is of."""
+
+    source: str = ""
