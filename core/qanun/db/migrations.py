@@ -80,7 +80,11 @@ def owner_connection(url: str) -> Iterator[Connection]:
 
 
 def upgrade(url: str, lineages: Sequence[Lineage]) -> list[Status]:
-    """Bring each lineage to its head, in the order given (core first, then by what a plugin requires)."""
+    """Bring each lineage to its head, in the order given (core first, then by what a plugin requires).
+
+    A lineage that a later release brought further stays where it is: whoever goes back to an earlier release keeps the
+    data, and every release's schema works for the one before (expand, then contract).
+    """
     with owner_connection(url) as connection:
         connection.execute(sa.text("select pg_advisory_lock(:key)"), {"key": _LOCK})
         connection.commit()
@@ -111,6 +115,8 @@ def orphans(url: str, lineages: Sequence[Lineage]) -> list[str]:
 
 def _upgrade(connection: Connection, lineage: Lineage) -> None:
     script = lineage.script()
+    if _status(connection, lineage).state == "ahead":
+        return
 
     def steps(revision: Any, context: MigrationContext) -> Any:
         return script._upgrade_revs("head", revision)
