@@ -5,8 +5,9 @@ It knows no HTTP, no permissions and no audit: whoever serves these bytes has as
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,7 +17,7 @@ from qanun_telemedicine.recording import index as indexing
 from qanun_telemedicine.recording.bundle import Bundle, Mark
 from qanun_telemedicine.recording.index import Index, Lane, Pause
 from qanun_telemedicine.recording.journal import SUFFIX, JournalReader
-from qanun_telemedicine.recording.view import View
+from qanun_telemedicine.recording.view import Source, View
 
 _INDEX = "index"
 
@@ -171,14 +172,7 @@ class Recording:
         return sorted(found, key=lambda lane: lane.source == "screen")
 
     def _open_parts(self) -> None:
-        for path in sorted(self._directory.glob(f"*{SUFFIX}")):
-            with _named(path.name):
-                try:
-                    self._parts.append(JournalReader(path, self._key, self._context))
-                except NotSealed:
-                    # A worker that was killed while it created the file leaves less than a header.
-                    if path.stat().st_size >= 44:
-                        raise
+        self._parts.extend(_parts(self._directory, self._key, self._context))
 
     def _stored_index(self) -> Index | None:
         """The kept index, when it fits the parts. An unreadable one is no loss: it is made again from the parts."""
@@ -206,8 +200,36 @@ class Recording:
         return built
 
     def _read(self, part: int, offset: int, size: int) -> bytes:
-        with _named(self._parts[part].path.name):
-            return self._parts[part].sealed.read_at(offset, size)
+        return _read(self._parts, part, offset, size)
+
+
+@contextlib.contextmanager
+def frames_of(directory: Path, key: Key, context: bytes) -> Iterator[Source]:
+    """Only the frames, for a view that was laid out before. Raises what opening a `Recording` raises."""
+    parts = list(_parts(directory, key, context))
+    try:
+        yield partial(_read, parts)
+    finally:
+        for part in parts:
+            part.close()
+
+
+def _parts(directory: Path, key: Key, context: bytes) -> Iterator[JournalReader]:
+    for path in sorted(directory.glob(f"*{SUFFIX}")):
+        with _named(path.name):
+            try:
+                yield JournalReader(path, key, context)
+            except NotSealed:
+                # A worker that was killed while it created the file leaves less than a header.
+                if path.stat().st_size >= 44:
+                    raise
+
+
+def _read(parts: Sequence[JournalReader], part: int, offset: int, size: int) -> bytes:
+    if part >= len(parts):
+        raise Damaged(f"{part + 1:04d}{SUFFIX}", None, "it is missing")
+    with _named(parts[part].path.name):
+        return parts[part].sealed.read_at(offset, size)
 
 
 class _named(contextlib.AbstractContextManager["_named"]):  # noqa: N801 - used as a statement

@@ -13,6 +13,7 @@ import hashlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -59,6 +60,12 @@ class View:
         )
         #: Changes whenever the bytes do; for HTTP's ETag.
         self.etag = hashlib.sha256(stamp.encode()).hexdigest()[:32]
+
+    def reading(self, source: Source) -> View:
+        """The same file, read from `source`: laying out an hour takes most of a second, so it is done once."""
+        twin = copy(self)
+        twin._source = source
+        return twin
 
     def read(self, start: int, size: int) -> bytes:
         """Up to `size` bytes from `start`; fewer only at the end. Raises `Tampered` when a chunk was

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,6 +22,7 @@ from qanun_telemedicine import service
 from qanun_telemedicine.models import Participant, Recording
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.recording import player
+from qanun_telemedicine.recording.view import View
 from qanun_telemedicine.service.export import PURPOSES, exports_of
 from qanun_telemedicine.service.recording import binding, folder
 from qanun_telemedicine.service.retention import FINISHED
@@ -52,11 +55,13 @@ class PlaybackController(Controller):
             key = await service.recording_key(ctx, record)
             await _note_viewing(ctx, record)
             place, bound = folder(ctx, record), binding(ctx, record)
+            # What still grows is laid out anew each time.
+            shelf = (record.id, record.updated_at) if record.state in FINISHED else None
         asked = _RANGE.fullmatch(request.headers.get("range", ""))
         start, last = (int(asked[1]), int(asked[2]) if asked[2] else None) if asked else (0, None)
 
         async def read(start: int, last: int | None) -> _Piece:
-            return await asyncio.to_thread(_read, place, key, bound, participant, number, start, last)
+            return await asyncio.to_thread(_read, shelf, place, key, bound, participant, number, start, last)
 
         try:
             piece = await read(start, last)
@@ -137,8 +142,55 @@ class _Piece:
     etag: str
 
 
-def _read(place: Path, key: Key, bound: bytes, participant: str, number: int, start: int, last: int | None) -> _Piece:
+class _Shelf:
+    """The last views of finished recordings as they are laid out, without key and without media: where which frame lies.
+
+    A browser asks for an hour in hundreds of pieces, and laying an hour out takes most of a second.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._views: OrderedDict[tuple[object, ...], View] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, name: tuple[object, ...]) -> View | None:
+        with self._lock:
+            view = self._views.get(name)
+            if view is not None:
+                self._views.move_to_end(name)
+            return view
+
+    def put(self, name: tuple[object, ...], view: View) -> None:
+        with self._lock:
+            # What it reads from is closed in a moment; the next reader brings its own.
+            self._views[name] = view.reading(_nothing)
+            while len(self._views) > self._most:
+                self._views.popitem(last=False)
+
+
+def _nothing(part: int, offset: int, size: int) -> bytes:
+    raise RuntimeError("a view from the shelf is read through `reading`")
+
+
+_shelf = _Shelf(8)
+
+
+def _read(
+    shelf: tuple[object, ...] | None, place: Path, key: Key, bound: bytes, participant: str, number: int, start: int,
+    last: int | None,
+) -> _Piece:  # fmt: skip
+    name = (*shelf, participant, number) if shelf else None
+    known = _shelf.get(name) if name else None
+    if known is not None:
+        with player.frames_of(place, key, bound) as source:
+            return _piece(known.reading(source), start, last)
     with player.Recording(place, key, bound) as opened:
         view = opened.view(participant, number)
-        end = min(view.size, start + _PIECE, (last + 1) if last is not None else view.size)
-        return _Piece(view.read(start, end - start) if start < end else b"", view.size, view.mime, view.etag)
+        if name:
+            _shelf.put(name, view)
+        return _piece(view, start, last)
+
+
+def _piece(view: View, start: int, last: int | None) -> _Piece:
+    end = min(view.size, start + _PIECE, (last + 1) if last is not None else view.size)
+    return _Piece(view.read(start, end - start) if start < end else b"", view.size, view.mime, view.etag)
