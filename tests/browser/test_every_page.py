@@ -154,6 +154,14 @@ async def calls_somebody_waits(house: House, page: Page) -> None:
     await page.click("details.q-tm-invite > summary")
 
 
+async def waiting_room_placed(house: House, page: Page) -> None:
+    await waits(page, await house.visit())
+    await page.fill("#place", "12 Rue des Orangers, Rabat")
+    await page.select_option("#country", "MA")
+    await page.click("[data-place] button")
+    await page.wait_for_selector("[data-placed]:not([hidden])")
+
+
 async def day_waiting(house: House, page: Page) -> None:
     await waits(await house.page("patient"), await house.visit())
     await page.goto("/scheduling/day")
@@ -390,6 +398,7 @@ PLACES = [
     Place("device-check-blocked", "patient", device_check_blocked),
     Place("waiting-room", "patient", waiting_room),
     Place("waiting-room-written-to", "patient", waiting_room_written_to),
+    Place("waiting-room-placed", "patient", waiting_room_placed),
     Place("calls-somebody-waits", "reception", calls_somebody_waits),
     Place("patients-somebody-waits", "doctor", chart_summoned),
     Place("day-somebody-waits", "doctor", day_waiting),

@@ -49,6 +49,13 @@ class Concern(Said, tag="concern"):
     text: Annotated[str, msgspec.Meta(max_length=10_000)]
 
 
+class Place(Said, tag="place"):
+    """Where the patient is right now."""
+
+    text: Annotated[str, msgspec.Meta(max_length=2_000)]
+    country: str
+
+
 class Say(Said, tag="say"):
     """A line of the chat; `id` is the page's own, for sending again."""
 
@@ -145,6 +152,7 @@ Message = (
     | Back
     | Enter
     | Concern
+    | Place
     | Say
     | Consent
     | AskToRecord

@@ -170,6 +170,8 @@ class Line:
                 await self._enter()
             case schemas.Concern():
                 await self._with_row(lambda ctx, row, person: _write_concern(ctx, row, message.text), lock=True)
+            case schemas.Place():
+                await self._with_row(lambda ctx, row, person: _place(ctx, row, message), lock=True)
             case schemas.Say():
                 await self._with_row(
                     lambda ctx, row, person: service.say(ctx, row, person, message.id, message.text), inside=True
@@ -444,6 +446,12 @@ class Line:
             async with self.open_context() as ctx:
                 row, person = await self._row(ctx)
                 await service.loosen(ctx, row, person, self.connection)
+
+
+async def _place(ctx: Context, row: Consultation, message: schemas.Place) -> None:
+    if ctx.actor.kind == "guest":
+        raise Forbidden("the patient's own place")
+    await service.confirm_place(ctx, row, message.text, message.country)
 
 
 def _file(found: Attachment | None) -> dict[str, Any] | None:

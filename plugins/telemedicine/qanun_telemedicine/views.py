@@ -58,6 +58,21 @@ async def call_view(
         "open": row.state in OPEN,
         **await guests_view(ctx, row),
         **await room_view(ctx, row),
+        **place_view(ctx, row),
+    }
+
+
+def place_view(ctx: Context, row: Consultation) -> dict[str, Any]:
+    """Where the patient is, and the number for help there."""
+    country = row.place_country or ctx.tenant.country
+    return {
+        "consultation": row,
+        "countries": service.countries(ctx),
+        "place_country": service.country_name(ctx, row.place_country) if row.place_country else "",
+        "emergency": service.emergency_number(country),
+        "may_hold": ctx.can(Telemedicine.CONSULTATION_HOLD),
+        "place_values": {"place": row.place, "country": country},
+        "place_errors": {},
     }
 
 
@@ -143,6 +158,7 @@ async def visit_view(ctx: Context, row: Consultation, *, guest: Guest | None = N
         "guest": guest,
         "concern": "" if guest else row.concern,
         "address": address,
+        **place_view(ctx, row),
         "home": address if guest else own,
         "let_in": let_in,
         "start": (

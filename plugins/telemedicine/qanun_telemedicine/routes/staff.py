@@ -26,12 +26,12 @@ from qanun.api import (
 )
 from qanun_telemedicine import service
 from qanun_telemedicine.media import media_of
-from qanun_telemedicine.models import IN_PROGRESS, OPEN, Consultation
+from qanun_telemedicine.models import IN_PROGRESS, OPEN, VIDEO, VOICE, Consultation
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.settle import settle_in
 from qanun_telemedicine.sfu.client import MediaError
 from qanun_telemedicine.sockets import Line
-from qanun_telemedicine.views import announce_view, call_view, chips_view, whole_view
+from qanun_telemedicine.views import announce_view, call_view, chips_view, place_view, whole_view
 
 log = structlog.get_logger("qanun.telemedicine")
 
@@ -91,9 +91,9 @@ class StaffController(Controller):
         return redirect(ctx, _place(ctx, row))
 
     @post("/patients/{patient_id:uuid}/begin", permission=Telemedicine.CONSULTATION_HOLD)
-    async def begin(self, ctx: Context, patient_id: UUID) -> Response[str]:
+    async def begin(self, ctx: Context, patient_id: UUID, form: Form) -> Response[str]:
         """A visit without an appointment, from the chart; the patient's link is in the dock then."""
-        row = await service.begin_now(ctx, patient_id)
+        row = await service.begin_now(ctx, patient_id, mode=VOICE if form.text("mode") == VOICE else VIDEO)
         await ctx.db.flush()
         return redirect(ctx, _place(ctx, row))
 
@@ -115,6 +115,21 @@ class StaffController(Controller):
             view = await call_view(ctx, row, values=kept, errors=error.fields)
             return fragment(ctx, _LOBBY, status=422, **view)
         return await self._after(ctx, consultation_id)
+
+    @post("/consultations/{consultation_id:uuid}/place", permission=Telemedicine.CONSULTATION_HOLD)
+    async def place(self, ctx: Context, consultation_id: UUID, form: Form) -> Response[str]:
+        """Where the patient says they are, written down by who asked."""
+        row = await service.consultation(ctx, consultation_id, lock=True)
+        kept = {"place": form.text("place"), "country": form.text("country")}
+        try:
+            await service.confirm_place(ctx, row, kept["place"], kept["country"])
+        except Invalid as error:
+            view = {**place_view(ctx, row), "place_values": kept, "place_errors": error.fields}
+            return fragment(ctx, "telemedicine/parts/place.html", status=422, **view)
+        await ctx.db.flush()
+        if ctx.web is not None and not ctx.web.fragment:
+            return redirect(ctx, f"/telemedicine/consultations/{row.id}")
+        return fragment(ctx, "telemedicine/parts/place.html", **place_view(ctx, row))
 
     @post("/consultations/{consultation_id:uuid}/admit", permission=Telemedicine.CONSULTATION_HOLD)
     async def admit(self, ctx: Context, consultation_id: UUID) -> Response[str]:

@@ -19,6 +19,7 @@ from qanun_telemedicine.service.consultations import (
     nearest,
     open_for_patient,
     prepare,
+    prepare_voice,
     reference,
     renew_invitation,
     write_concern,
@@ -44,6 +45,7 @@ from qanun_telemedicine.service.identity import IDENTIFIERS, IdentityForm, check
 from qanun_telemedicine.service.listing import WaitingPatient, day_list, position, waiting_list
 from qanun_telemedicine.service.notices import CHOICES, notices_of, send, send_to_all
 from qanun_telemedicine.service.pictures import answer_picture, ask_picture, picture_wording, pictures_of
+from qanun_telemedicine.service.place import confirm_place, countries, country_name, emergency_number
 from qanun_telemedicine.service.presence import (
     acting_guest,
     arrive,
@@ -105,12 +107,16 @@ __all__ = [
     "check_identity",
     "colleagues",
     "concerning",
+    "confirm_place",
     "consents_of",
     "consultation",
+    "countries",
+    "country_name",
     "day_list",
     "decide",
     "depart",
     "destroy",
+    "emergency_number",
     "end",
     "enter_waiting_room",
     "for_appointment",
@@ -135,6 +141,7 @@ __all__ = [
     "plan",
     "position",
     "prepare",
+    "prepare_voice",
     "present",
     "recording",
     "recording_key",

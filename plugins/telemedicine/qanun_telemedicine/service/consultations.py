@@ -29,6 +29,8 @@ from qanun_telemedicine.models import (
     IN_PROGRESS,
     OPEN,
     SCHEDULED,
+    VIDEO,
+    VOICE,
     WAITING,
     Consultation,
     Participant,
@@ -114,20 +116,25 @@ def nearest(ctx: Context, rows: Sequence[Consultation]) -> Consultation | None:
     return min(found, key=lambda row: (order[row.state], abs(row.starts_at - ctx.now)), default=None)
 
 
-async def prepare(ctx: Context, booked: BookedAppointment) -> None:
+async def prepare(ctx: Context, booked: BookedAppointment, *, mode: str = VIDEO) -> None:
     """Make the consultation of a booked video appointment and the patient's one-time link, in the booking's transaction."""
     if await for_appointment(ctx, booked.id) is not None:
         raise Conflict("this appointment has a consultation already")
     row = Consultation(
         id=new_id(), appointment_id=booked.id, patient_id=booked.patient_id, practitioner_id=booked.practitioner_id,
-        starts_at=booked.start, ends_at=booked.end, state=SCHEDULED, room=random_token(), concern="",
+        starts_at=booked.start, ends_at=booked.end, state=SCHEDULED, room=random_token(), concern="", mode=mode,
     )  # fmt: skip
     ctx.db.add(row)
     await _invite(ctx, row)
     ctx.audit("telemedicine.consultation.schedule", patient_id=row.patient_id, entity=reference(row))
 
 
-async def begin_now(ctx: Context, patient_id: uuid.UUID) -> Consultation:
+async def prepare_voice(ctx: Context, booked: BookedAppointment) -> None:
+    """The same for an appointment that is held by voice."""
+    await prepare(ctx, booked, mode=VOICE)
+
+
+async def begin_now(ctx: Context, patient_id: uuid.UUID, *, mode: str = VIDEO) -> Consultation:
     """A visit without an appointment, with whoever acts, from now on; the one that is open already, when there is one.
 
     Raises Conflict for who treats nobody here, and NotFound for an unknown patient.
@@ -140,7 +147,7 @@ async def begin_now(ctx: Context, patient_id: uuid.UUID) -> Consultation:
         return known
     row = Consultation(
         id=new_id(), appointment_id=None, patient_id=person.id, practitioner_id=ctx.actor.practitioner_id,
-        starts_at=ctx.now, ends_at=ctx.now + AD_HOC_LENGTH, state=SCHEDULED, room=random_token(), concern="",
+        starts_at=ctx.now, ends_at=ctx.now + AD_HOC_LENGTH, state=SCHEDULED, room=random_token(), concern="", mode=mode,
     )  # fmt: skip
     ctx.db.add(row)
     await _invite(ctx, row)

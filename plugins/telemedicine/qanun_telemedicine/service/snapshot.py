@@ -14,6 +14,7 @@ from qanun_telemedicine.service.guests import guests_seen
 from qanun_telemedicine.service.listing import called, position
 from qanun_telemedicine.service.notices import notices_of
 from qanun_telemedicine.service.pictures import pictures_asked
+from qanun_telemedicine.service.place import emergency_number
 from qanun_telemedicine.service.presence import acting_guest, connected, present
 from qanun_telemedicine.service.recording import decisions, plan, wording_version
 
@@ -63,6 +64,7 @@ async def snapshot(ctx: Context, row: Consultation, me: Participant) -> dict[str
         "guests": await _guests(ctx, row) if staff else [],
         "with": _holder(ctx, known_by_id[row.practitioner_id]),
         "locked": row.locked_at is not None,
+        "place": _place(row) if ctx.actor.kind != "guest" else None,
         "mute_asked": me.mute_asked_at.isoformat() if me.mute_asked_at else None,
         "notices": await _notices(ctx, row) if ctx.actor.kind != "guest" and row.state in (SCHEDULED, WAITING) else [],
         "picture": asked.question,
@@ -96,6 +98,16 @@ def _holder(ctx: Context, holder: Practitioner) -> dict[str, str]:
     }  # fmt: skip
 
 
+def _place(row: Consultation) -> dict[str, str] | None:
+    """Where the patient is, once somebody said so, and whom to call there."""
+    if row.place_at is None:
+        return None
+    return {
+        "text": row.place, "country": row.place_country, "number": emergency_number(row.place_country),
+        "at": row.place_at.isoformat(),
+    }  # fmt: skip
+
+
 async def _notices(ctx: Context, row: Consultation) -> list[dict[str, Any]]:
     """The clinic's messages while somebody waits, newest first, in their language."""
     return [
@@ -123,6 +135,7 @@ def _outside(row: Consultation, guest: Guest) -> dict[str, Any]:
         "guests": [],
         "with": None,
         "locked": False,
+        "place": None,
         "mute_asked": None,
         "notices": [],
         "recording": {

@@ -24,7 +24,7 @@ export class Call extends EventTarget {
     this.stream = null;
     this.session = null;
     this.starting = false;
-    this.video = true;
+    this.video = root.dataset.mode !== "voice";
     this.unsent = new Map();
     this.unread = 0;
     this.iceServers = [];

@@ -39,6 +39,7 @@ const ICONS = { ok: "check", warn: "alert-triangle", bad: "x", ask: "" };
 
 function mark(name, tone, text) {
   const row = one(`[data-check="${name}"]`);
+  if (!row) return; // a visit by voice has no camera
   row.dataset.tone = tone;
   row.querySelector(".s").textContent = text;
   const dot = row.querySelector(".q-okdot");
@@ -216,6 +217,24 @@ function showNotices(notices) {
   firstNotices = false;
 }
 
+// Where they are: help may have to find them.
+const place = one("[data-place]");
+place?.addEventListener("submit", (event) => {
+  event.preventDefault();
+  line.send({ type: "place", text: place.elements.place.value, country: place.elements.country.value });
+});
+place?.addEventListener("input", () => {
+  one("[data-placed]").hidden = true;
+});
+
+function showPlace(known) {
+  const typed = place?.elements.place.value.trim().replace(/\s+/g, " ");
+  if (!place || !known || known.text !== typed || known.country !== place.elements.country.value) return;
+  one("[data-placed]").hidden = false;
+  one("[data-number]").textContent = known.number;
+  one("[data-number-known]").hidden = !known.number;
+}
+
 // Whom they meet; a colleague can take the visit while they wait.
 let met = "";
 
@@ -229,6 +248,7 @@ function showHolder(holder) {
 
 function showQueue(state) {
   showNotices(state.notices);
+  showPlace(state.place);
   one("[data-position]").textContent = state.position === 0 || state.position === null ? words.next : words.before.replace("{n}", state.position);
   if (concern && state.concern && state.concern === concern.value.trim()) one("[data-concern-saved]").hidden = false;
   const live = Boolean(call.stream?.getAudioTracks().length);
