@@ -6,6 +6,7 @@ take only their key from the keyring.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import uuid
 from pathlib import Path
@@ -77,6 +78,22 @@ class BlobStore:
         except FileNotFoundError:
             raise NotFound("blob") from None
         return blob, open_(sealed, key, context=bind("blob", ctx.tenant.id, blob_id))
+
+    async def destroy(self, ctx: Context, blob_id: uuid.UUID) -> bytes:
+        """Throw the blob's key away with its row: from the commit on nobody can read it, wherever a copy lies. Gives the
+        SHA-256 of what it held. Raises NotFound. `erase` then removes the bytes."""
+        blob = (await ctx.db.execute(select(Blob).where(Blob.id == blob_id))).scalar_one_or_none()
+        if blob is None:
+            raise NotFound("blob")
+        await ctx.db.delete(blob)
+        await ctx.db.flush()
+        return blob.sha256
+
+    async def erase(self, ctx: Context, blob_id: uuid.UUID) -> None:
+        """Remove the bytes of a blob that was destroyed; for after that commit. One that still has its row is left alone."""
+        if (await ctx.db.execute(select(Blob.id).where(Blob.id == blob_id))).first() is None:
+            with contextlib.suppress(FileNotFoundError):
+                await obstore.delete_async(self._store, _path(ctx.tenant.id, blob_id))
 
 
 def _path(tenant_id: uuid.UUID, blob_id: uuid.UUID) -> str:

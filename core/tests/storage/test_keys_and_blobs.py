@@ -1,5 +1,7 @@
 """Keys belong to one clinic and one purpose; what lies on the disk is unreadable without them."""
 
+import hashlib
+
 import pytest
 from sqlalchemy import select, update
 
@@ -54,6 +56,25 @@ async def test_a_data_key_opens_only_in_its_clinic_for_its_purpose_under_its_mas
     async with other_clinic.context() as ctx:
         with pytest.raises(CryptoError):
             await keys.open_data_key(ctx.db, other_clinic.tenant.id, wrapped, "recording", "1")
+
+
+async def test_a_destroyed_blob_is_gone_and_its_bytes_go_only_then(clinic, other_clinic):
+    blob_id = await _stored(clinic)
+    path = clinic.assembly.config.state_dir / "blobs" / str(clinic.tenant.id) / str(blob_id)
+    async with other_clinic.context() as ctx:
+        with pytest.raises(NotFound):
+            await ctx.blobs.destroy(ctx, blob_id)
+    async with clinic.context() as ctx:
+        await ctx.blobs.erase(ctx, blob_id)
+    assert path.exists(), "what still has its key is left alone"
+    async with clinic.context() as ctx:
+        assert await ctx.blobs.destroy(ctx, blob_id) == hashlib.sha256(SECRET).digest()
+    async with clinic.context() as ctx:
+        with pytest.raises(NotFound):
+            await ctx.blobs.get(ctx, blob_id)
+        for _ in range(2):
+            await ctx.blobs.erase(ctx, blob_id)
+    assert not path.exists()
 
 
 async def test_throwing_the_wrapped_key_away_erases_the_blob(clinic):

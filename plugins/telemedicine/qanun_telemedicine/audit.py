@@ -57,6 +57,7 @@ AUDIT_EVENTS = (
     AuditEventType(id="telemedicine.picture.take", label=N_("Kept a picture from the call"), action="create"),
     AuditEventType(id="telemedicine.picture.view", label=N_("Saw a picture from a call"), action="read"),
     AuditEventType(id="telemedicine.picture.void", label=N_("Marked a picture as taken in error"), action="update"),
+    AuditEventType(id="telemedicine.picture.destroy", label=N_("Destroyed a picture from a call"), action="delete"),
     AuditEventType(
         id="telemedicine.picture.taken_back", label=N_("Took back the consent to a picture"), action="update"
     ),

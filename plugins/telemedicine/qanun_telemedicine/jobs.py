@@ -79,11 +79,17 @@ async def erase_files(ctx: Context, recording_id: str) -> None:
         await asyncio.to_thread(deletion.erase, folder(ctx, record))
 
 
+async def erase_picture(ctx: Context, blob_id: str) -> None:
+    """The bytes of a destroyed picture go. Idempotent."""
+    await ctx.blobs.erase(ctx, UUID(blob_id))
+
+
 JOBS = (
     Job(id="telemedicine.finish_recording", run=finish_recording),
     Job(id="telemedicine.reckon", run=reckon),
     Job(id="telemedicine.look_through", run=look_through, cron="40 1 * * *"),
     Job(id="telemedicine.destroy_due", run=destroy_due),
     Job(id="telemedicine.erase_files", run=erase_files),
+    Job(id="telemedicine.erase_picture", run=erase_picture),
     Job(id="telemedicine.close_guests", run=close_guests),
 )

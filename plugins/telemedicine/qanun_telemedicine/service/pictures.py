@@ -1,7 +1,7 @@
 """Single pictures from a call into the chart: asked for, agreed to by whom they show, then taken, sealed and kept.
 
-Consent is for one picture at a time. Somebody who takes it back is not shown any more; what becomes of the bytes is the
-clinic's to decide, as with recordings.
+Consent is for one picture at a time. Somebody who takes it back is not shown any more; whether the bytes are destroyed
+is then decided by a person, as with recordings.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from qanun.api import (
     new_id,
 )
 from qanun_telemedicine.models import IN_PROGRESS, Consultation, Participant, Recording
-from qanun_telemedicine.models_kept import Snapshot
+from qanun_telemedicine.models_kept import LegalHold, Snapshot
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.service.jpeg import cleaned
 from qanun_telemedicine.service.presence import present
@@ -155,6 +155,46 @@ async def take_picture_back(ctx: Context, row: Consultation, person: Participant
     if found.decision == "given":
         found.decision = "taken-back"
         _note(ctx, found, "telemedicine.picture.taken_back", {"participant": str(person.id)})
+
+
+async def destroy_picture(ctx: Context, id: uuid.UUID, note: str) -> None:
+    """Destroy a picture whose consent was taken back: its key goes now, its bytes in the background. Twice changes nothing.
+
+    Raises NotFound (unknown, another clinic's, or a consent that stands), Invalid without a reason, and Conflict while a
+    legal hold stands on all of the patient.
+    """
+    statement = select(Snapshot).where(Snapshot.id == id, Snapshot.decision == "taken-back").with_for_update()
+    found = (await ctx.db.execute(statement)).scalar_one_or_none()
+    if found is None:
+        raise NotFound("picture")
+    if found.blob_id is None:
+        return
+    if not 3 <= len(note.strip()) <= _MOST_NOTE:
+        raise Invalid({"reason": N_("Write why, in a few words.")})
+    holds = select(LegalHold.id).where(
+        LegalHold.patient_id == found.patient_id, LegalHold.recording_id.is_(None), LegalHold.released_at.is_(None)
+    )
+    if (await ctx.db.execute(holds.limit(1))).first() is not None:
+        raise Conflict("a legal hold stands on this patient")
+    blob_id, found.blob_id = found.blob_id, None
+    await ctx.db.flush()
+    digest = await ctx.blobs.destroy(ctx, blob_id)
+    found.void_reason = note.strip()
+    found.voided_at, found.voided_by, found.voided_by_name = ctx.now, ctx.actor.id, ctx.actor.name
+    ctx.defer("telemedicine.erase_picture", blob_id=str(blob_id))
+    _note(ctx, found, "telemedicine.picture.destroy", {"sha256": digest.hex()})
+
+
+async def pictures_taken_back(ctx: Context) -> list[tuple[Snapshot, Patient]]:
+    """Pictures whose consent was taken back and that are not destroyed yet, the oldest first."""
+    statement = (
+        select(Snapshot, Patient)
+        .join(Patient, Patient.id == Snapshot.patient_id)
+        .where(Snapshot.decision == "taken-back", Snapshot.blob_id.is_not(None))
+        .order_by(Snapshot.taken_at)
+        .limit(200)
+    )
+    return [(picture, person) for picture, person in (await ctx.db.execute(statement)).all()]
 
 
 async def picture_bytes(ctx: Context, row: Consultation, id: uuid.UUID, *, mine: Participant | None = None) -> bytes:

@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import select
 
 from plugins.telemedicine.tests.test_sockets import call
-from qanun.api import Conflict, Forbidden, Invalid, NotFound
+from qanun.api import Conflict, Forbidden, Invalid, NotFound, new_id
 from qanun_telemedicine import service
-from qanun_telemedicine.models_kept import Snapshot
-from qanun_telemedicine.service import pictures
+from qanun_telemedicine.models_kept import LegalHold, Snapshot
+from qanun_telemedicine.service import pictures, retention
 from qanun_telemedicine.service.jpeg import cleaned
 from qanun_telemedicine.service.pictures import PICTURE_WORDING
 
@@ -225,6 +225,46 @@ async def test_the_patient_sees_their_own_and_takes_the_consent_back(clinic, oth
     assert str(picture) not in (await doctor.get(f"/emr/patients/{visit.patient.id}")).text
     assert "The consent was taken back." in (await doctor.get(visit.href)).text
     assert len(await visit.noted("telemedicine.picture.taken_back")) == 1
+
+
+async def test_a_picture_that_was_taken_back_is_destroyed_only_by_decision_and_never_past_a_hold(
+    clinic, other_clinic, book
+):
+    visit = await started(clinic, book)
+    picture = await asked(visit)
+    await answer(visit, picture)
+    await keep(visit, picture)
+    admin, home = await clinic.client("administrator"), "/telemedicine/retention"
+    address, why = f"{home}/pictures/{picture}/destroy", {"reason": "She asked for it"}
+    assert (await admin.post(address, data=why)).status_code == 404, "a consent that stands"
+    async with visit.acting("patient") as (ctx, row, person):
+        await pictures.take_picture_back(ctx, row, person, picture)
+    assert "Pictures whose consent was taken back" in (await admin.get(home)).text
+    assert (await (await clinic.client()).post(address, data=why)).status_code == 403
+    assert (await (await other_clinic.client("administrator")).post(address, data=why)).status_code == 404
+    assert (await admin.post(address, data={"reason": ""})).status_code == 422
+    async with clinic.context("administrator") as ctx:
+        hold = LegalHold(
+            id=new_id(), patient_id=visit.patient.id, recording_id=None, reason="Letter of the court", placed_at=ctx.now,
+            placed_by=ctx.actor.id, placed_by_name=ctx.actor.name,
+        )  # fmt: skip
+        ctx.db.add(hold)
+    assert (await admin.post(address, data=why)).status_code == 409
+    async with clinic.context("system") as ctx:
+        blob_id = (await ctx.db.execute(select(Snapshot.blob_id).where(Snapshot.id == picture))).scalar_one()
+        assert (await ctx.blobs.get(ctx, blob_id))[1]
+        await retention.release_hold(ctx, hold.id, "The case is closed")
+    for _ in range(2):
+        assert (await admin.post(address, data=why)).status_code == 303
+    await clinic.run_jobs()
+    async with clinic.context("system") as ctx:
+        with pytest.raises(NotFound):
+            await ctx.blobs.get(ctx, blob_id)
+    assert not (clinic.assembly.config.state_dir / "blobs" / str(clinic.tenant.id) / str(blob_id)).exists()
+    assert "Pictures whose consent was taken back" not in (await admin.get(home)).text
+    assert (await (await clinic.client()).get(f"{visit.href}/pictures/{picture}")).status_code == 404
+    (noted,) = await visit.noted("telemedicine.picture.destroy")
+    assert len(noted["sha256"]) == 64
 
 
 async def test_a_picture_taken_in_error_stays_marked_and_is_not_shown(clinic, book):
