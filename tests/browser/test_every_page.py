@@ -332,7 +332,11 @@ async def retention(house: House, page: Page) -> None:
     await house.recorded()
     await house.ended()
     if "withdrawn" not in house.found:
-        await post(await house.page("patient"), f"{await house.visit()}/recording/withdraw")
+        patient = await house.page("patient")
+        await patient.goto(f"{await house.visit()}/recording")
+        if picture := await patient.locator("form[action*='/pictures/'] button").all():
+            await picture[0].click()
+        await post(patient, f"{await house.visit()}/recording/withdraw")
         house.found["withdrawn"] = "1"
     await page.goto("/telemedicine/retention")
     await page.wait_for_selector(".q-tm-review")
