@@ -92,3 +92,18 @@ def programs():
 
 
 CODE = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="session")
+def box(site_text):
+    """One box for all tests that need one: seeded, saved once; nobody changes its disk."""
+    from appliance.tests.boxes import made_box
+    from qanun.api import ConfigurationError
+
+    if shutil.which("restic") is None:
+        pytest.skip("restic is not installed here")
+    try:
+        with made_box(site_text) as made:
+            yield made
+    except ConfigurationError as missing:
+        pytest.skip(str(missing))

@@ -8,6 +8,7 @@ to the last row.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,6 +35,11 @@ _LOCK_TRIES = 20
 _ARCHIVE_S = 120.0
 
 Say = Callable[[str], None]
+
+
+def live_url() -> str:
+    """The serving database as superuser; `QANUN_LIVE_DATABASE` where it is not on this machine's own socket."""
+    return os.environ.get("QANUN_LIVE_DATABASE") or LIVE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

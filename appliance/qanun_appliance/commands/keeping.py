@@ -10,6 +10,7 @@ from pathlib import Path
 
 from qanun.api import CliCommand
 from qanun_appliance.commands.setting_up import parser, places_of, services
+from qanun_appliance.places import Places
 from qanun_appliance.site import load_site
 
 _MARKS = {"ok": "well", "info": "note", "warn": "SOON", "crit": "NOW"}
@@ -53,6 +54,7 @@ def doctor_command(arguments: Sequence[str]) -> int:
 def backup_command(arguments: Sequence[str]) -> int:
     from qanun_appliance.apply import postgres_programs
     from qanun_appliance.backup import Live, back_up, back_up_log
+    from qanun_appliance.backup.take import live_url
 
     words = parser("backup", "save everything a restore needs, encrypted with the clinic's key")
     words.add_argument("--log-only", action="store_true", help="only what was written since the last whole backup")
@@ -62,7 +64,7 @@ def backup_command(arguments: Sequence[str]) -> int:
     if options.log_only:
         back_up_log(site, places)
         return 0
-    report = back_up(site, places, Live(programs=postgres_programs(places)))
+    report = back_up(site, places, Live(programs=postgres_programs(Places()), url=live_url()))
     print(f"{report['set']}: {report['rows']} rows, {report['files']} files, {report['seconds']} s")
     return 0
 
@@ -133,7 +135,7 @@ def recovery_key_command(arguments: Sequence[str]) -> int:
 
 
 def support_bundle_command(arguments: Sequence[str]) -> int:
-    from qanun_appliance.backup.take import LIVE
+    from qanun_appliance.backup.take import live_url
     from qanun_appliance.support import support_bundle
 
     words = parser("support-bundle", "a file for an engineer elsewhere, with nothing about anybody in it")
@@ -141,7 +143,7 @@ def support_bundle_command(arguments: Sequence[str]) -> int:
     words.add_argument("--no-search", action="store_true", help="when the database does not answer")
     options = words.parse_args(list(arguments))
     places = places_of(options)
-    names = support_bundle(load_site(places.site), places, options.target, url="" if options.no_search else LIVE)
+    names = support_bundle(load_site(places.site), places, options.target, url="" if options.no_search else live_url())
     print(f"{options.target}: {', '.join(names)}")
     return 0
 
@@ -153,5 +155,8 @@ COMMANDS = (
     CliCommand(id="appliance.restore", run=restore_command, summary="get a clinic back (--from TARGET)"),
     CliCommand(
         id="appliance.recovery-key", run=recovery_key_command, summary="show the recovery key, prove it is kept"
+    ),
+    CliCommand(
+        id="appliance.support-bundle", run=support_bundle_command, summary="a file for an engineer, about nobody"
     ),
 )

@@ -75,9 +75,10 @@ def _told(found: dict[str, object]) -> str:
 def _prove(places: Places) -> None:
     from qanun_appliance.apply import postgres_programs
     from qanun_appliance.backup import Live, back_up, drill
+    from qanun_appliance.backup.take import live_url
 
     site = load_site(places.site)
-    back_up(site, places, Live(programs=postgres_programs(places)))
+    back_up(site, places, Live(programs=postgres_programs(places), url=live_url()))
     drill(site, places)
 
 

@@ -15,7 +15,8 @@ from qanun_appliance.site import load_site
 def parser(name: str, about: str) -> argparse.ArgumentParser:
     """Every command takes `--root`, for trees that are not this machine."""
     found = argparse.ArgumentParser(prog=f"qanun appliance {name}", description=about)
-    found.add_argument("--root", type=Path, default=Path("/"), help="a tree that stands for the machine's root")
+    usual = Path(os.environ.get("QANUN_ROOT") or "/")
+    found.add_argument("--root", type=Path, default=usual, help="a tree that stands for the machine's root")
     return found
 
 

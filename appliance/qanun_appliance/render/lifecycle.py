@@ -19,11 +19,17 @@ _KEEPER = "CAP_DAC_READ_SEARCH CAP_DAC_OVERRIDE CAP_CHOWN CAP_FOWNER CAP_SETUID 
 def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequence[str]) -> list[Rendered | Link]:
     appliance = f"{places.code}/qanun appliance"
     cluster = f"{DATA}/postgresql/{machine.postgres_major}"
-    wants = " ".join((*units, "qanun-web.service", "qanun-jobs.service", "caddy.service", "qanun-first-boot.service"))
     backs_up = bool(site.backup.target)
+    # On the image these units come into being during the boot, after timers.target was thought through: the target that
+    # `apply` starts brings all of them along.
+    timers = ["doctor", "renew", *(("backup", "drill", "wal") if backs_up else ())]
+    wants = " ".join((
+        *units, "qanun-web.service", "qanun-jobs.service", "caddy.service", "qanun-first-boot.service",
+        "qanun-health.service", "qanun-doctor.path", "qanun-backup.path", *(f"qanun-{name}.timer" for name in timers),
+    ))  # fmt: skip
     texts = {
         "qanun.target": "[Unit]\nDescription=Qanun\n"
-        f"Wants={wants} qanun-doctor.path qanun-backup.path\nAfter=network.target\n\n[Install]\nWantedBy=multi-user.target\n",
+        f"Wants={wants}\nAfter=network.target\n\n[Install]\nWantedBy=multi-user.target\n",
         "qanun-apply.service": _section(
             ["Description=Qanun: write the configuration from site.toml", "DefaultDependencies=no",
              "After=local-fs.target systemd-tmpfiles-setup.service", f"RequiresMountsFor={DATA}",
@@ -118,9 +124,6 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
         texts["qanun-wal.timer"] = _timer(
             "the log into the backup", "OnBootSec=3min\nOnUnitInactiveSec=2min\nAccuracySec=10s"
         )
-    # At boot `apply` runs when timers.target has been decided on: the target that it starts brings the timers along.
-    timers = " ".join(name for name in texts if name.endswith(".timer"))
-    texts["qanun.target"] = texts["qanun.target"].replace(f"Wants={wants}", f"Wants={wants} {timers}")
     files: list[Rendered | Link] = [
         Rendered(path=f"{_SYSTEM}/{name}", content=HEAD + text, then=("daemon-reload",)) for name, text in texts.items()
     ]
