@@ -1,7 +1,8 @@
 """What the way to one participant carries, estimated from transport-wide feedback: queueing delay first, then loss.
 
 The delay of a packet is compared with the smallest of the last seconds, so clocks need not agree. While nothing points to
-congestion the estimate never falls below the start value, however little is sent: an idle line is not a slow one.
+congestion the estimate never falls below the start value, however little is sent: an idle line is not a slow one. Loss that
+does not care how much is sent says nothing of what the line carries.
 Time is given from outside.
 """
 
@@ -17,9 +18,16 @@ _SETTLE_NS = 350_000_000
 _BUCKET_NS = 4_000_000_000
 _BUCKETS = 5
 _WINDOW_NS = 1_000_000_000
+#: What the first feedback speaks of, about.
+_FIRST_NS = 100_000_000
 _LOSS = 0.1
+#: Loss that stays although so much less is sent is the line's own (a radio's): sending still less would not help.
+_LESS, _STAYS, _MOST_OWN = 0.6, 0.7, 0.2
+_EPISODE_NS = 3_000_000_000
+_OWN_NS = 60_000_000_000
 _GROWTH_PER_S = 0.08
 _FEWEST = 20
+_LARGEST_STEP = 0.5
 
 
 class Estimator:
@@ -33,11 +41,19 @@ class Estimator:
         self.fed = False
         self._base: deque[tuple[int, int]] = deque(maxlen=_BUCKETS)
         self._acked: deque[tuple[int, int]] = deque()
+        self._window_bits = 0
+        #: Bits per second that arrived in the last second; of the first second, what there is so far.
         self._acked_bits = 0
+        self._began_ns = 0
         self._outcomes: deque[tuple[int, int, int]] = deque()
         self._decreased_ns = 0
         self._grown_ns = 0
         self._queue_before = 0.0
+        #: The share that the line loses by itself, and when that was found out.
+        self.own_loss = 0.0
+        self._own_ns = 0
+        #: When loss began to lower the estimate: (last decrease ns, estimate, bits acknowledged, loss) before.
+        self._episode: tuple[int, float, int, float] | None = None
 
     def feedback(self, packets: Sequence[tuple[int, int, int | None]], now_ns: int) -> None:
         """Packets as (sent ns, octets, arrived ns on the other clock, or None when lost), in the order of sending."""
@@ -76,9 +92,12 @@ class Estimator:
 
     def _remember(self, bits: int, total: int, lost: int, now_ns: int) -> None:
         self._acked.append((now_ns, bits))
-        self._acked_bits += bits
+        self._window_bits += bits
         while self._acked and now_ns - self._acked[0][0] > _WINDOW_NS:
-            self._acked_bits -= self._acked.popleft()[1]
+            self._window_bits -= self._acked.popleft()[1]
+        self._began_ns = self._began_ns or now_ns
+        passed = min(_WINDOW_NS, now_ns - self._began_ns + _FIRST_NS)
+        self._acked_bits = self._window_bits * _WINDOW_NS // passed
         self._outcomes.append((now_ns, total, lost))
         while self._outcomes and now_ns - self._outcomes[0][0] > _WINDOW_NS:
             self._outcomes.popleft()
@@ -91,21 +110,37 @@ class Estimator:
             self._base.append((now_ns, smallest))
 
     def _adapt(self, now_ns: int) -> None:
+        if self.own_loss and now_ns - self._own_ns > _OWN_NS:
+            self.own_loss = 0.0  # lines change; found out again when it is still so
         queue_ns = self.queue_ms * 1e6
         if queue_ns > _QUEUE_NS and (self.queue_ms >= self._queue_before * 0.9 or queue_ns > 3 * _QUEUE_NS):
             self._decrease(0.85 * self._acked_bits, now_ns)
-        elif self.loss() > _LOSS:
-            self._decrease(self._acked_bits * (1 - 0.3 * self.loss()), now_ns)
+        elif self.loss() > _LOSS + self.own_loss:
+            self._lossy(now_ns)
         elif queue_ns < _QUEUE_NS / 2:
             self._grow(now_ns, bound=max(START, 2 * self._acked_bits))
         else:
             self._grown_ns = now_ns
 
+    def _lossy(self, now_ns: int) -> None:
+        """Send less, unless that was tried and changed nothing."""
+        loss = self.loss()
+        if self._episode is None or now_ns - self._episode[0] > _EPISODE_NS:
+            self._episode = (now_ns, self.rate, self._acked_bits, loss)
+        _, rate, acked, at_first = self._episode
+        if self._acked_bits < _LESS * acked and loss > _STAYS * at_first and self.queue_ms * 1e6 < _QUEUE_NS / 2:
+            self.own_loss, self._own_ns, self._episode = min(_MOST_OWN, loss), now_ns, None
+            self.rate = max(self.rate, 0.8 * rate)
+            return
+        self._episode = (now_ns, rate, acked, at_first)
+        self._decrease(self._acked_bits * (1 - 0.3 * loss), now_ns)
+
     def _decrease(self, rate: float, now_ns: int) -> None:
         self.congested_ns = self._grown_ns = now_ns
         if now_ns - self._decreased_ns > _SETTLE_NS:
             self._decreased_ns = now_ns
-            self.rate = max(_LEAST, min(self.rate, rate))
+            # A machine that stopped for a moment looks like a line that did: never everything at once.
+            self.rate = max(_LEAST, _LARGEST_STEP * self.rate, min(self.rate, rate))
 
     def _grow(self, now_ns: int, bound: float) -> None:
         elapsed = min(1.0, (now_ns - self._grown_ns) / 1e9) if self._grown_ns else 0.0

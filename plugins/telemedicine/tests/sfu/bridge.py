@@ -3,8 +3,11 @@
 import asyncio
 import contextlib
 import json
+import socket
+from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -97,16 +100,21 @@ class Bridge:
         #: Whose answers wait until the event is set.
         self.held: dict[str, asyncio.Event] = {}
         self._sockets: dict[tuple[str, str], ServerConnection] = {}
-        self._server: Server
+        self._servers: list[Server] = []
         self.port = 0
 
-    async def start(self, port: int, host: str = "127.0.0.1") -> None:
-        self._server = await serve(self._socket, host, port, process_request=self._page, max_size=1 << 20)
+    async def start(self, port: int, host: str = "127.0.0.1", *, sockets: Sequence[socket.socket] = ()) -> None:
+        """On this port of this machine, or on listening sockets that were made elsewhere."""
+        where: list[dict[str, Any]] = [{"sock": one} for one in sockets] or [{"host": host, "port": port}]
+        self._servers = [
+            await serve(self._socket, **one, process_request=self._page, max_size=1 << 20) for one in where
+        ]
         self.port = port
 
     async def stop(self) -> None:
-        self._server.close()
-        await self._server.wait_closed()
+        for server in self._servers:
+            server.close()
+            await server.wait_closed()
 
     def _page(self, connection: ServerConnection, request: Request) -> Response | None:
         path = urlsplit(request.path).path

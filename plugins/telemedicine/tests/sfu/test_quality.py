@@ -19,7 +19,10 @@ MS = 1_000_000
 class Line:
     """A way with a bottleneck: what is sent faster than `capacity` queues up."""
 
-    def __init__(self, capacity: int, *, delay_ms: float = 30, loss_every: int = 0) -> None:
+    def __init__(
+        self, capacity: int, *, delay_ms: float = 30, loss_every: int = 0, queue_ms: float | None = None
+    ) -> None:
+        self.queue = None if queue_ms is None else int(queue_ms * MS)
         self.capacity = capacity
         self.delay = int(delay_ms * MS)
         self.loss_every = loss_every
@@ -36,6 +39,9 @@ class Line:
                 sent = self.now + index * 100 * MS // number
                 self.count += 1
                 if self.loss_every and self.count % self.loss_every == 0:
+                    packets.append((sent, size, None))
+                    continue
+                if self.queue is not None and self.free - sent > self.queue:
                     packets.append((sent, size, None))
                     continue
                 self.free = max(self.free, sent) + size * 8 * 1_000_000_000 // self.capacity
@@ -78,6 +84,26 @@ def test_a_little_loss_of_a_radio_does_not_lower_the_estimate_and_much_does() ->
     line.loss_every = 4
     line.run(estimator, 1_000_000, 10)
     assert estimator.rate < START / 1.5
+
+
+def test_loss_that_does_not_care_how_much_is_sent_leaves_the_picture() -> None:
+    estimator, line = Estimator(), Line(20_000_000, loss_every=8)
+    rates = []
+    for _ in range(240):
+        line.run(estimator, int(min(1_500_000, estimator.rate)), 0.5)
+        rates.append(estimator.rate)
+    assert min(rates) > 300_000, "never so low that the picture would be taken away"
+    assert sum(rate > 1_000_000 for rate in rates) > 180
+
+
+def test_loss_of_a_line_that_drops_instead_of_queueing_lowers_the_estimate() -> None:
+    estimator, line = Estimator(), Line(400_000, queue_ms=30)
+    rates = []
+    for _ in range(120):
+        line.run(estimator, int(min(1_500_000, estimator.rate)), 0.5)
+        rates.append(estimator.rate)
+    assert sorted(rates[20:])[len(rates[20:]) // 2] < 600_000
+    assert estimator.own_loss == 0
 
 
 def test_without_transport_feedback_loss_reports_decide() -> None:
