@@ -47,6 +47,8 @@ Socket = WebSocket[Any, Any, Any]
 #: How often the session is looked at, and how often the person's presence is noted.
 _CHECK_S = 0.7
 _SEEN_EVERY = 14
+#: How often a worker that did not answer is told again to stop recording, in looks at the session.
+_AGAIN_EVERY = 2
 #: A page that says nothing this long is gone, whatever the network says.
 _SILENT_S = 20.0
 _CHECK_PATIENCE = 8
@@ -408,6 +410,8 @@ class Line:
                     return
                 if turn % _SEEN_EVERY == 0:
                     await self._note_presence()
+                elif turn % _AGAIN_EVERY == 0 and self._records_against_a_no():
+                    await self._settle_again()
                 failures = 0
             except (QanunError, MediaError):
                 raise
@@ -419,13 +423,26 @@ class Line:
                 if failures > _CHECK_PATIENCE * 60:
                     return
 
+    def _records_against_a_no(self) -> bool:
+        """By what was told last: a recording runs although somebody said no or the clinic stopped it."""
+        told = (self._last_state or {}).get("recording") or {"state": "none"}
+        return told["state"] in ("recording", "paused") and (told["declined"] or not told["asked"])
+
+    async def _settle_again(self) -> None:
+        """The worker was told to stop and did not answer: it is told until it does."""
+        if self._media is not None:
+            with contextlib.suppress(MediaError):
+                await settle(self.open_context, self._media, self.consultation_id)
+
     async def _note_presence(self) -> None:
         async with self.open_context() as ctx:
             row = await service.consultation(ctx, self.consultation_id)
             await service.seen(ctx, uuid.UUID(self.person), self.connection)
             swept = await service.sweep(ctx, row)
-        if swept and self._media is not None:
-            await settle(self.open_context, self._media, self.consultation_id)
+            # Also what an act could not bring about: then the worker did not answer, or nobody was left to tell it.
+            wrong = row.state == IN_PROGRESS and service.unsettled(await service.plan(ctx, row))
+        if swept or wrong:
+            await self._settle_again()
         await self._tell_all()
 
     async def _put_out(self) -> None:

@@ -30,6 +30,7 @@ from qanun_telemedicine.media import media_of
 from qanun_telemedicine.models import ADMITTED, Consultation, Guest, Participant
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.service.guests import LOCKED
+from qanun_telemedicine.settle import settle
 from qanun_telemedicine.sfu.client import MediaError
 from qanun_telemedicine.sockets import Line
 from qanun_telemedicine.views import guests_view, visit_view
@@ -117,6 +118,8 @@ async def _out_of_the_media(open_context: OpenContext, consultation_id: UUID, gu
     if person is not None:
         try:
             await media_of(runtime).client.leave(room, str(person))
+            # Whoever was still to answer is not waited for any more.
+            await settle(open_context, media_of(runtime), consultation_id)
         except (MediaError, Unavailable) as error:
             log.info("guest_not_in_media", code=error.code)
 

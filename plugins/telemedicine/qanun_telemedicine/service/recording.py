@@ -76,6 +76,19 @@ class Plan:
     held: bool
 
 
+def unsettled(wanted: Plan) -> bool:
+    """Whether what runs is not what should be so: somebody was put out, or the media worker did not answer when told."""
+    state = wanted.running.state if wanted.running else ""
+    match wanted.want:
+        case "stop":
+            return True
+        case "pause":
+            return state == "recording"
+        case "run":
+            return state != "recording"
+    return False
+
+
 async def decisions(ctx: Context, row: Consultation) -> dict[uuid.UUID, RecordingConsent]:
     """The newest decision of each participant since the question was asked."""
     if row.recording_asked_at is None:

@@ -3,12 +3,13 @@
 import pytest
 
 from plugins.telemedicine.tests.conftest import until
-from plugins.telemedicine.tests.test_sockets import call, consent, folder_size, in_state, recording_of, speaking
+from plugins.telemedicine.tests.test_sockets import InCall, call, consent, folder_size, in_state, recording_of, speaking
 from plugins.telemedicine.tests.test_visits import answer, ask
 from qanun.api import Invalid
 from qanun_telemedicine import service
 from qanun_telemedicine.service.recording import OTHERS_VERSION, WORDING_VERSION
 from qanun_telemedicine.service.reviews import open_reviews, reviews_of
+from qanun_telemedicine.sfu.client import MediaError
 
 
 async def agreed(visit):
@@ -190,3 +191,48 @@ async def test_a_paused_recording_gets_no_packet_and_everybody_sees_the_pause(cl
     assert (await recording_of(visit)).id == record.id
     types = [event.type for event in await visit.audited()]
     assert types.count("telemedicine.recording.pause") == types.count("telemedicine.recording.resume") == 1
+
+
+async def test_a_no_that_the_worker_did_not_hear_is_told_again_until_it_stops(clinic, book, worker, monkeypatch):
+    visit = await book(clinic)
+    doctor, patient = await call(visit)
+    doctor.page.send("record", on=True)
+    await patient.page.sees(lambda state: state["recording"]["asked"], "the patient is asked")
+    for one in (doctor, patient):
+        await consent(one, "given")
+    await in_state(visit, "recording")
+    client, deaf = worker.clients[0], [True]
+    stop_recording = client.stop_recording
+
+    async def sometimes(name):
+        if deaf[0]:
+            raise MediaError("timeout", "no answer")
+        return await stop_recording(name)
+
+    monkeypatch.setattr(client, "stop_recording", sometimes)
+    await consent(patient, "withdrawn")
+    await doctor.page.sees(lambda state: state["recording"]["declined"], "everybody sees the no")
+    assert (await recording_of(visit)).state == "recording", "nothing is claimed that is not so"
+    deaf[0] = False
+    record = await in_state(visit, "stopped")
+    assert (record.ended_because, record.withdrawn_at is not None) == ("withdrawn", True)
+
+
+async def test_who_was_put_out_before_answering_is_not_waited_for(clinic, book, worker):
+    visit = await book(clinic)
+    doctor, patient = await call(visit)
+    doctor.page.send("record", on=True)
+    await patient.page.sees(lambda state: state["recording"]["asked"], "the patient is asked")
+    for one in (doctor, patient):
+        await consent(one, "given")
+    await in_state(visit, "recording")
+    guest = await visit.invites()
+    page = await guest.page()
+    page.send("enter")
+    await page.sees(lambda state: state["state"] == "waiting", "the guest waits")
+    await guest.let_in()
+    late = InCall(page)
+    assert (await late.join())["type"] == "answer"
+    await in_state(visit, "paused")
+    assert (await (await clinic.client()).post(f"{visit.href}/guests/{guest.id}/remove")).status_code in (200, 303)
+    await in_state(visit, "recording")
