@@ -197,6 +197,18 @@ class House:
             else:
                 await page.click('[data-act="mute"]')
 
+    async def question(self) -> str:
+        """The id of a question in writing that the demonstration patient asked."""
+        if "question" not in self.found:
+            patient = self.windows.get(("patient", "ar")) or await self.page("patient")
+            await patient.goto(f"/portal/{CLINIC}/written")
+            await patient.select_option("#practitioner", index=0)
+            await patient.fill("#text", "هل هذا الطفح من الأقراص الجديدة؟")
+            await patient.click("main form button.btn-primary")
+            await patient.wait_for_url("**/written/*")
+            self.found["question"] = patient.url.rsplit("/", 1)[1]
+        return self.found["question"]
+
     async def ended(self) -> None:
         await self.admitted()
         if "ended" not in self.found:

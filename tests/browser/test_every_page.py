@@ -246,6 +246,27 @@ async def patient_sends_a_photo(house: House, page: Page) -> None:
     )
 
 
+async def patient_question(house: House, page: Page) -> None:
+    await page.goto(f"/portal/{CLINIC}/written/{await house.question()}")
+    await page.wait_for_selector(".q-tm-thread")
+
+
+async def patient_asks(house: House, page: Page) -> None:
+    await house.question()
+    await page.goto(f"/portal/{CLINIC}/written")
+
+
+async def question_waits(house: House, page: Page) -> None:
+    await page.goto(f"/telemedicine/written/{await house.question()}")
+
+
+async def question_answered(house: House, page: Page) -> None:
+    address = f"/telemedicine/written/{await house.question()}"
+    await post(page, f"{address}/take-up", {"known": "1"})
+    await page.goto(address)
+    await page.wait_for_selector("#text")
+
+
 async def patient_in_group(house: House, page: Page) -> None:
     await house.group()
     await patient_in_call(house, page)
@@ -417,6 +438,10 @@ PLACES = [
     Place("patient-in-call", "patient", patient_in_call),
     Place("chart-recording", "doctor", chart_recording, dark=True),
     Place("patient-sends-a-photo", "patient", patient_sends_a_photo),
+    Place("patient-asks", "patient", patient_asks),
+    Place("patient-question", "patient", patient_question),
+    Place("question-waits", "doctor", question_waits),
+    Place("question-answered", "doctor", question_answered),
     Place("patient-in-group", "patient", patient_in_group),
     Place("chart-in-group", "doctor", chart_in_group),
     Place("picture-asked", "patient", picture_asked),

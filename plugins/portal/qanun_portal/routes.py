@@ -10,6 +10,7 @@ from qanun.api import Context, get, locales, page, render_slot
 from qanun_portal.permissions import Portal
 from qanun_portal.views import (
     HOME,
+    MORE,
     coming_visits,
     greeting_name,
     one_visit,
@@ -29,10 +30,11 @@ class PortalController(Controller):
         """What comes next, what was, and who looked."""
         patient = await own_patient(ctx)
         cards = await render_slot(ctx, HOME, patient_id=patient.id)
+        more = await render_slot(ctx, MORE, patient_id=patient.id)
         coming = without_own_card(ctx, await coming_visits(ctx), cards)
         opened = await who_opened(ctx, 60)
         return page(
-            ctx, "portal/home.html", name=greeting_name(patient, ctx.locale.code), cards=cards,
+            ctx, "portal/home.html", name=greeting_name(patient, ctx.locale.code), cards=cards, more=more,
             coming=coming, past=(await past_visits(ctx))[:3], opened=opened[:1], now=ctx.now,
             current="home",
         )  # fmt: skip

@@ -13,6 +13,8 @@ from sqlalchemy import select
 from qanun.api import Context, Forbidden, Patient, Practitioner, Role, SlotContent, VisitMode, record_views
 
 HOME = "portal.home"
+#: Below what is coming: what else a patient can do, by other plugins.
+MORE = "portal.more"
 MOST_VISITS = 50
 MOST_ENTRIES = 300
 

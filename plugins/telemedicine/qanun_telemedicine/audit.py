@@ -31,6 +31,7 @@ AUDIT_EVENTS = (
     AuditEventType(id="telemedicine.attachment.send", label=N_("Sent a file in the visit’s chat"), action="create"),
     AuditEventType(id="telemedicine.attachment.read", label=N_("Opened a file of the visit’s chat"), action="read"),
     AuditEventType(id="telemedicine.place.confirm", label=N_("Wrote down where the patient is"), action="update"),
+    AuditEventType(id="telemedicine.written.ask", label=N_("Asked the clinic in writing"), action="create"),
     AuditEventType(id="telemedicine.call.mute", label=N_("Muted somebody in the video visit"), action="execute"),
     AuditEventType(id="telemedicine.call.lock", label=N_("Locked the video visit for newcomers"), action="update"),
     AuditEventType(id="telemedicine.call.unlock", label=N_("Opened the video visit for newcomers"), action="update"),

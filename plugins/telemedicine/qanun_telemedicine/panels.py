@@ -10,8 +10,9 @@ from sqlalchemy import select
 
 from qanun.api import N_, ChartPanel, Context, SlotContent, TimelineEntry, View
 from qanun_telemedicine import service
-from qanun_telemedicine.models import ENDED, IN_PROGRESS, WAITING, Consultation
+from qanun_telemedicine.models import ENDED, IN_PROGRESS, OPEN, WAITING, WRITTEN, Consultation
 from qanun_telemedicine.permissions import Telemedicine
+from qanun_telemedicine.service import written
 from qanun_telemedicine.service.listing import called
 from qanun_telemedicine.service.pictures import anything_kept, pictures_of_patient
 from qanun_telemedicine.service.recording import recordings_of, recordings_of_patient
@@ -84,13 +85,26 @@ async def next_visit(ctx: Context, patient_id: uuid.UUID, **_: Any) -> View | No
     return View("telemedicine/parts/next_visit.html", values)
 
 
+async def ask_card(ctx: Context, patient_id: uuid.UUID, **_: Any) -> View | None:
+    """On the patient's home: ask in writing, and what became of it."""
+    asked = await written.asked(ctx, patient_id=patient_id)
+    fresh = [one for one in asked if one.consultation.state in OPEN]
+    return View(
+        "telemedicine/parts/ask_card.html", {"open": len(fresh), "answered": sum(one.answered for one in fresh)}
+    )
+
+
 async def timeline(ctx: Context, patient_id: uuid.UUID, limit: int) -> Sequence[TimelineEntry]:
     """Visits that were held by video; the encounter itself is the chart's."""
     rows = [row for row in await on_page(ctx, patient_id) if row.state == ENDED]
     title = ctx.locale.gettext("Video visit", domain="qanun_telemedicine")
+    in_writing = ctx.locale.gettext("Question in writing", domain="qanun_telemedicine")
     return [
         TimelineEntry(
-            row.admitted_at or row.starts_at, title, kind="visit", href=f"/telemedicine/consultations/{row.id}"
+            row.admitted_at or row.starts_at,
+            in_writing if row.mode == WRITTEN else title,
+            kind="visit",
+            href=f"/telemedicine/consultations/{row.id}",
         )
         for row in rows[:limit]
     ]
@@ -116,6 +130,9 @@ CHART_PANELS = (
 )  # fmt: skip
 
 SLOTS = (
+    SlotContent(
+        id="telemedicine.ask", slot="portal.more", permission=Telemedicine.VISIT_ATTEND, render=ask_card, order=90
+    ),
     SlotContent(
         id="telemedicine.dock", slot="chart.dock", permission=Telemedicine.CONSULTATION_HOLD, render=docked_call, order=10
     ),

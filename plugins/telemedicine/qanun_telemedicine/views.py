@@ -12,6 +12,7 @@ from qanun.api import N_, Context, Patient, PatientIdentifier, Practitioner, pat
 from qanun_telemedicine import service
 from qanun_telemedicine.models import ADMITTED, IN_PROGRESS, OPEN, SCHEDULED, WAITING, Consultation, Guest, Participant
 from qanun_telemedicine.permissions import Telemedicine
+from qanun_telemedicine.service import written
 from qanun_telemedicine.service.listing import called, minutes_waiting
 from qanun_telemedicine.service.presence import connected
 
@@ -126,6 +127,7 @@ async def announce_view(
     return {
         "rows": rows,
         "now": ctx.now,
+        "asked": [(one, called(ctx, one.practitioner)) for one in await written.asked(ctx)],
         "may_write": ctx.can(Telemedicine.CONSULTATION_INVITE),
         "waiting": len(waiting),
         "waited_for": sorted({(str(row.practitioner.id), row.with_whom) for row in waiting}, key=lambda one: one[1]),
@@ -133,6 +135,46 @@ async def announce_view(
         "told": told,
         "room_values": dict(values or {}),
         "room_errors": dict(errors or {}),
+    }
+
+
+async def written_view(
+    ctx: Context, row: Consultation, *, values: Mapping[str, Any] | None = None, errors: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """A thread of question and answer, for either side."""
+    patient, practitioner = await people(ctx, row)
+    lines = await service.said(ctx, row.id)
+    return {
+        "consultation": row,
+        "patient": patient,
+        "practitioner": practitioner,
+        "with_whom": called(ctx, practitioner),
+        "lines": lines,
+        "files": await service.attachments_of(ctx, [line.id for line, _ in lines]),
+        "check": await service.latest_check(ctx, row.id),
+        "late": row.state == WAITING and row.answer_by is not None and row.answer_by < ctx.now,
+        "may_hold": ctx.can(Telemedicine.CONSULTATION_HOLD),
+        "open": row.state in OPEN,
+        "chart": patient_href(ctx, patient.id) if ctx.actor.kind == "user" else "",
+        "address": f"/portal/{ctx.tenant.slug}/written",
+        "values": dict(values or {}),
+        "errors": dict(errors or {}),
+    }
+
+
+async def ask_view(
+    ctx: Context, *, values: Mapping[str, Any] | None = None, errors: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """A patient's questions, and what a new one needs."""
+    assert ctx.actor.patient_id is not None
+    asked = await written.asked(ctx, patient_id=ctx.actor.patient_id)
+    return {
+        "asked": [(one, called(ctx, one.practitioner)) for one in asked],
+        "practitioners": [(str(one.id), called(ctx, one)) for one in await written.answerers(ctx)],
+        "promised": ctx.now + written.PROMISE,
+        "address": f"/portal/{ctx.tenant.slug}/written",
+        "values": dict(values or {}),
+        "errors": dict(errors or {}),
     }
 
 

@@ -11,6 +11,7 @@ from qanun_telemedicine.routes.retention import RetentionController
 from qanun_telemedicine.routes.room import WaitingRoomController
 from qanun_telemedicine.routes.staff import StaffController
 from qanun_telemedicine.routes.visit import VisitController
+from qanun_telemedicine.routes.written import AskController, WrittenController
 
 ROUTES = (
     StaffController,
@@ -18,6 +19,8 @@ ROUTES = (
     GuestsController,
     GuestVisitController,
     WaitingRoomController,
+    WrittenController,
+    AskController,
     StaffFilesController,
     PatientFilesController,
     GuestFilesController,

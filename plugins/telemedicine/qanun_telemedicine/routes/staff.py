@@ -26,7 +26,7 @@ from qanun.api import (
 )
 from qanun_telemedicine import service
 from qanun_telemedicine.media import media_of
-from qanun_telemedicine.models import IN_PROGRESS, OPEN, VIDEO, VOICE, Consultation
+from qanun_telemedicine.models import IN_PROGRESS, OPEN, VIDEO, VOICE, WRITTEN, Consultation
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.settle import settle_in
 from qanun_telemedicine.sfu.client import MediaError
@@ -40,6 +40,8 @@ _LOBBY = "telemedicine/parts/lobby.html"
 
 def _place(ctx: Context, row: Consultation) -> str:
     """Where this person holds or reads a visit."""
+    if row.mode == WRITTEN:
+        return f"/telemedicine/written/{row.id}"
     chart = patient_href(ctx, row.patient_id) if row.state in OPEN and ctx.can(Telemedicine.CONSULTATION_HOLD) else ""
     return chart or f"/telemedicine/consultations/{row.id}"
 
@@ -71,6 +73,8 @@ class StaffController(Controller):
     async def consultation(self, ctx: Context, consultation_id: UUID) -> Response[str]:
         """One consultation: what happened, and while it is open, the call itself."""
         row = await service.consultation(ctx, consultation_id)
+        if row.mode == WRITTEN and ctx.can(Telemedicine.CONVERSATION_READ):
+            return redirect(ctx, _place(ctx, row))
         ctx.audit(
             "telemedicine.consultation.read", patient_id=row.patient_id, entity=service.reference(row)
         )  # fmt: skip

@@ -3,7 +3,7 @@
 Everything here works in the caller's transaction and knows neither sockets nor the media server.
 """
 
-from qanun_telemedicine.service.attachments import attach, attachment, attachments_of
+from qanun_telemedicine.service.attachments import attach, attachment, attachments_of, recognised
 from qanun_telemedicine.service.chat import said, say
 from qanun_telemedicine.service.consultations import (
     REFUSALS,
@@ -144,6 +144,7 @@ __all__ = [
     "prepare",
     "prepare_voice",
     "present",
+    "recognised",
     "recording",
     "recording_key",
     "recording_lost",

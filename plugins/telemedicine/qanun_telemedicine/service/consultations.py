@@ -32,6 +32,7 @@ from qanun_telemedicine.models import (
     VIDEO,
     VOICE,
     WAITING,
+    WRITTEN,
     Consultation,
     Participant,
     Presence,
@@ -112,7 +113,7 @@ async def open_for_patient(ctx: Context, patient_id: uuid.UUID) -> Consultation 
 def nearest(ctx: Context, rows: Sequence[Consultation]) -> Consultation | None:
     """Of these the one that matters now, as `open_for_patient` says."""
     order = {IN_PROGRESS: 0, WAITING: 1, SCHEDULED: 2}
-    found = [row for row in rows if row.state in order]
+    found = [row for row in rows if row.state in order and row.mode != WRITTEN]
     return min(found, key=lambda row: (order[row.state], abs(row.starts_at - ctx.now)), default=None)
 
 

@@ -7,7 +7,7 @@ import uuid
 from sqlalchemy import select
 
 from qanun.api import Conflict, Context, Forbidden, NotFound, ResourceRef
-from qanun_telemedicine.models import IN_PROGRESS, Consultation, Participant, Presence
+from qanun_telemedicine.models import IN_PROGRESS, WRITTEN, Consultation, Participant, Presence
 from qanun_telemedicine.service import presence
 
 MOST = 12
@@ -18,6 +18,8 @@ async def may_come(ctx: Context, row: Consultation, person: Participant) -> None
 
     Who was in the call before, and the patient whose visit it is, are not kept out by a lock.
     """
+    if row.mode == WRITTEN:
+        raise Conflict("this consultation is held in writing")
     others = {
         one.id for one, stay in await presence.present(ctx, row.id) if stay.place == "call" and one.id != person.id
     }

@@ -14,6 +14,7 @@ from qanun_telemedicine.models import (
     CANCELLED,
     IN_PROGRESS,
     WAITING,
+    WRITTEN,
     Consultation,
     Presence,
 )
@@ -33,7 +34,7 @@ class WaitingPatient:
 
 async def waiting_list(ctx: Context, practitioner_id: uuid.UUID | None = None) -> list[WaitingPatient]:
     """Patients in the waiting room, the longest wait first."""
-    conditions = [Consultation.state == WAITING]
+    conditions = [Consultation.state == WAITING, Consultation.mode != WRITTEN]
     if practitioner_id is not None:
         conditions.append(Consultation.practitioner_id == practitioner_id)
     rows = await _rows(ctx, conditions, Consultation.waiting_since)
@@ -44,7 +45,11 @@ async def day_list(ctx: Context, practitioner_id: uuid.UUID | None = None) -> li
     """Today's consultations in the clinic's zone, and those that still run."""
     start = ctx.local(ctx.now).replace(hour=0, minute=0, second=0, microsecond=0)
     today = (Consultation.starts_at >= start) & (Consultation.starts_at < start + timedelta(days=1))
-    conditions = [today | Consultation.state.in_((WAITING, IN_PROGRESS)), Consultation.state != CANCELLED]
+    conditions = [
+        today | Consultation.state.in_((WAITING, IN_PROGRESS)),
+        Consultation.state != CANCELLED,
+        Consultation.mode != WRITTEN,
+    ]
     if practitioner_id is not None:
         conditions.append(Consultation.practitioner_id == practitioner_id)
     return await _with_presence(ctx, await _rows(ctx, conditions, Consultation.starts_at))
@@ -58,6 +63,7 @@ async def position(ctx: Context, row: Consultation) -> int:
         select(Consultation.id)
         .where(
             Consultation.state == WAITING,
+            Consultation.mode != WRITTEN,
             Consultation.practitioner_id == row.practitioner_id,
             Consultation.waiting_since < row.waiting_since,
         )

@@ -7,7 +7,7 @@ import uuid
 from sqlalchemy import select
 
 from qanun.api import N_, Conflict, Context, Invalid, ResourceRef, new_id, to_ascii_digits
-from qanun_telemedicine.models import WAITING, Consultation, Notice
+from qanun_telemedicine.models import WAITING, WRITTEN, Consultation, Notice
 
 #: Phrase → the sentence; `%(minutes)s` is asked for where it stands.
 PHRASES = {
@@ -34,7 +34,7 @@ NOT_WAITING = N_("This patient does not wait any more.")
 async def send(ctx: Context, row: Consultation, phrase: str, minutes: str = "", text: str = "") -> Notice:
     """Tell one patient who waits. Raises Invalid (no such phrase, no minutes, no words) or Conflict (does not wait)."""
     filled = _filled(phrase, minutes, text)
-    if row.state != WAITING:
+    if row.state != WAITING or row.mode == WRITTEN:
         raise Conflict("nobody waits for this consultation")
     return _keep(ctx, row, *filled)
 
@@ -44,7 +44,7 @@ async def send_to_all(
 ) -> int:
     """Tell everybody who waits, for one practitioner or at all; how many that were. Raises Invalid like `send`."""
     filled = _filled(phrase, minutes, text)
-    statement = select(Consultation).where(Consultation.state == WAITING).limit(200)
+    statement = select(Consultation).where(Consultation.state == WAITING, Consultation.mode != WRITTEN).limit(200)
     if practitioner_id is not None:
         statement = statement.where(Consultation.practitioner_id == practitioner_id)
     rows = (await ctx.db.execute(statement)).scalars().all()
