@@ -114,6 +114,15 @@ def test_a_daemon_that_the_site_no_longer_wants_goes_with_its_port(site_table, t
     assert "TURN" not in (tree / "etc/qanun/qanun.env").read_text()
 
 
+def test_without_a_backup_the_log_is_not_kept_until_the_disk_is_full(site_table, tree, places, machine):
+    settings = tree / "etc/qanun/postgresql/postgresql.conf"
+    assert "/var/lib/qanun/wal/%f" in settings.read_text()
+    site_table["backup"] = {}
+    apply(parse_site(site_table), places, SERVICES, machine, ["192.168.7.10"])
+    assert "archive_command = '/bin/true'" in settings.read_text() and "archive_timeout = 0" in settings.read_text()
+    assert not list((tree / "etc/systemd/system").glob("qanun-*wal.timer"))
+
+
 def test_only_what_is_listed_may_be_reached_from_outside(site_table):
     wanted = [("tcp", 80), ("tcp", 443), ("tcp", 3478), ("tcp", 5349), ("udp", 3478), ("udp", 8100)]
     assert open_ports(parse_site(site_table), SERVICES) == sorted(wanted)

@@ -9,6 +9,7 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -163,13 +164,25 @@ def test_people_write_during_the_backup_and_what_was_written_minutes_ago_comes_b
         " values (gen_random_uuid(), 'w' || %s, 'w', '', 'en', 'UTC', 'USD', '', '', true)\", (n,))\n"
     )
     writer = subprocess.Popen([sys.executable, "-c", script, url(box.sockets), str(stop)], stderr=subprocess.PIPE)
+    sent = []
+
+    def send_the_log():
+        while not stop.exists():
+            sent.append(back_up_log(box.site, box.places, say=quiet)["well"])
+
+    sender = threading.Thread(
+        target=send_the_log
+    )  # the timer of every few minutes does not wait for the night's backup
     try:
         time.sleep(0.5)
+        sender.start()
         report = back_up(box.site, box.places, box.live, say=quiet)
     finally:
         stop.touch()
+        sender.join(60)
         _, said = writer.communicate(timeout=30)
     assert writer.returncode == 0, said.decode()
+    assert sent and all(sent)
     with psycopg.connect(url(box.sockets)) as connection:
         assert connection.execute("select count(*) from core_tenant where slug like 'w%'").fetchone()[0] > 5
     assert drill(box.site, box.places, say=quiet)["rows"] == report["rows"]

@@ -14,7 +14,7 @@ from qanun_appliance.backup.facts import differences, rows
 from qanun_appliance.backup.rebuild import chosen, database_of, facts_now, facts_of, refuse, verify_audit
 from qanun_appliance.backup.restic import Damaged, Restic
 from qanun_appliance.backup.sets import BackupSet
-from qanun_appliance.backup.take import BASE, Say, note, repository
+from qanun_appliance.backup.take import BASE, Say, held, note, repository
 from qanun_appliance.places import Places
 from qanun_appliance.site import Site
 
@@ -28,18 +28,8 @@ def drill(site: Site, places: Places, *, say: Say = print) -> dict[str, Any]:
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         store = repository(site, places)
-        say("every byte of the backup")
-        store.examine()
-        one = chosen(store)
-        facts = facts_of(store, one)
-        _room(store, one, places)
-        say(f"database of {one.at:%Y-%m-%d %H:%M} UTC")
-        with database_of(store, one, places, scratch, int(facts["major"])) as running:
-            wrong = differences(facts, facts_now(running))
-            say("files, keys and the audit")
-            keys = _files(store, one, places, scratch, wrong)
-            wrong += verify_audit(running, places, keys, scratch)
-        refuse(wrong)
+        with held(places):
+            facts, one = _proven(store, places, scratch, say)
     except Exception as error:
         note(places, "drill", {"well": False, "why": (str(error).splitlines() or ["?"])[0][:500]})
         raise
@@ -52,6 +42,23 @@ def drill(site: Site, places: Places, *, say: Say = print) -> dict[str, Any]:
     }  # fmt: skip
     note(places, "drill", report)
     return report
+
+
+def _proven(store: Restic, places: Places, scratch: Path, say: Say) -> tuple[dict[str, Any], BackupSet]:
+    """Restore and compare; what was found, and the set. Raises Damaged."""
+    say("every byte of the backup")
+    store.examine()
+    one = chosen(store)
+    facts = facts_of(store, one)
+    _room(store, one, places)
+    say(f"database of {one.at:%Y-%m-%d %H:%M} UTC")
+    with database_of(store, one, places, scratch, int(facts["major"])) as running:
+        wrong = differences(facts, facts_now(running))
+        say("files, keys and the audit")
+        keys = _files(store, one, places, scratch, wrong)
+        wrong += verify_audit(running, places, keys, scratch)
+    refuse(wrong)
+    return facts, one
 
 
 def _room(store: Restic, one: BackupSet, places: Places) -> None:

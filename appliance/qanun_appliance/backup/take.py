@@ -7,11 +7,12 @@ to the last row.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -72,6 +73,22 @@ def repository(site: Site, places: Places, *, target: str = "", key: str = "") -
     return Restic(target=where, key=key, cache=places.data / "backup-cache", extra=tuple(extra))
 
 
+@contextmanager
+def held(places: Places, *, alone: bool = False, wait: bool = True) -> Iterator[bool]:
+    """Beside others who save and read, or alone, to clear away. Yields False when it would have to wait and may not.
+
+    restic has locks of its own, but its older versions give up where ours wait.
+    """
+    places.data.mkdir(parents=True, exist_ok=True)
+    with (places.data / ".backup.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
 def beside(places: Places) -> list[Path]:
     """What a restore needs that is not in the database."""
     names = ("blobs", "recordings", "keys", "secrets", "site.toml", "ssh")
@@ -86,19 +103,21 @@ def back_up(
     name = new_name(now or datetime.now(UTC))
     try:
         store = repository(site, places)
-        if not store.exists():
-            say(f"making a repository at {site.backup.target}")
-            store.create()
-        store.unlock()
-        facts, first = _database(store, places, live, name, say)
-        say("files, recordings and keys")
-        store.save_paths(beside(places), _tags(name, "files"), exclude=[".*.new"])
-        facts |= {"set": name, "version": version("qanun"), "major": _major(live), "files": _count(places)}
-        store.save_bytes(json.dumps(facts).encode(), FACTS, _tags(name, "facts"))
-        sets = gathered(store.snapshots())
-        keep = site.backup
-        gone = dispensable(sets, days=keep.keep_days, weeks=keep.keep_weeks, months=keep.keep_months)
-        store.forget(gone, prune=bool(gone) and datetime.now(UTC).weekday() == 6)
+        with held(places):
+            if not store.exists():
+                say(f"making a repository at {site.backup.target}")
+                store.create()
+            store.unlock()
+            facts, first = _database(store, places, live, name, say)
+            say("files, recordings and keys")
+            store.save_paths(beside(places), _tags(name, "files"), exclude=[".*.new"])
+            facts |= {"set": name, "version": version("qanun"), "major": _major(live), "files": _count(places)}
+            store.save_bytes(json.dumps(facts).encode(), FACTS, _tags(name, "facts"))
+        with held(places, alone=True):
+            sets = gathered(store.snapshots())
+            keep = site.backup
+            gone = dispensable(sets, days=keep.keep_days, weeks=keep.keep_weeks, months=keep.keep_months)
+            store.forget(gone, prune=bool(gone) and datetime.now(UTC).weekday() == 6)
         _drop_log_before(places, first)
     except Exception as error:
         note(places, "backup", {"well": False, "why": _words(error)})
@@ -117,11 +136,15 @@ def back_up_log(site: Site, places: Places, *, say: Say = print) -> dict[str, An
     report: dict[str, Any]
     try:
         store = repository(site, places)
-        newest = _newest(store)
-        name = newest.name
-        store.save_paths([places.wal], _tags(name, "log"), exclude=[".*"])
-        store.save_paths(beside(places), _tags(name, "later"), exclude=[".*.new"])
-        store.forget([*newest.logs, *newest.later], prune=False)
+        with held(places):
+            newest = _newest(store)
+            name = newest.name
+            store.save_paths([places.wal], _tags(name, "log"), exclude=[".*"])
+            store.save_paths(beside(places), _tags(name, "later"), exclude=[".*.new"])
+        # While a whole backup or a drill goes on nothing is cleared away; the next run will do it.
+        with held(places, alone=True, wait=False) as quiet:
+            if quiet:
+                store.forget([*newest.logs, *newest.later], prune=False)
         say(f"the log is in the backup, up to {datetime.now(UTC):%H:%M:%S} UTC")
         report = {"well": True, "set": name}
     except Exception as error:

@@ -26,7 +26,7 @@ def rendered(
     return [
         *lifecycle_files(site, places, machine, units),
         *service_files(site, places, running, known_addresses(site)),
-        *database_files(machine),
+        *database_files(machine, archive=bool(site.backup.target)),
         *proxy_files(site),
         *network_files(site),
         firewall(site, [port for daemon in running for port in daemon.ports]),

@@ -10,9 +10,12 @@ SOCKETS = "/run/postgresql"
 _UNIT = "qanun-postgresql.service"
 #: Seconds after which an unfinished piece of the log is archived: with the five-minute timer, what can be lost at most.
 ARCHIVE_S = 120
+#: Copied, written down and only then renamed: what has its name is whole. A piece that is there is never replaced.
+_ARCHIVE = f"test ! -e {DATA}/wal/%f && cp %p {DATA}/wal/.%f && sync {DATA}/wal/.%f && mv {DATA}/wal/.%f {DATA}/wal/%f"
 
 
-def database_files(machine: Machine) -> list[Rendered]:
+def database_files(machine: Machine, *, archive: bool) -> list[Rendered]:
+    """`archive`: whether somebody takes the log's pieces away; without a backup they would only fill the disk."""
     memory = machine.memory_mb
     settings = {
         "listen_addresses": "''",
@@ -33,10 +36,8 @@ def database_files(machine: Machine) -> list[Rendered]:
         "max_wal_senders": "4",
         "max_wal_size": "1GB",
         "archive_mode": "on",
-        # Copied, written down and only then renamed: what has its name is whole. A piece that is there is never replaced.
-        "archive_command": f"'test ! -e {DATA}/wal/%f && cp %p {DATA}/wal/.%f && sync {DATA}/wal/.%f"
-        f" && mv {DATA}/wal/.%f {DATA}/wal/%f'",
-        "archive_timeout": f"{ARCHIVE_S}",
+        "archive_command": f"'{_ARCHIVE if archive else '/bin/true'}'",
+        "archive_timeout": f"{ARCHIVE_S if archive else 0}",
         "checkpoint_completion_target": "0.9",
         "random_page_cost": "1.1",
         "timezone": "'UTC'",
