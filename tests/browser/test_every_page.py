@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -391,6 +392,37 @@ async def consultation_after(house: House, page: Page) -> None:
     await page.goto(await house.consultation())
 
 
+def reported(house: House) -> None:
+    """What root's programs would have found on a machine, put where the pages look for it."""
+    folder = house.stack.state / "reports"
+    folder.mkdir(exist_ok=True)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    found = {
+        "ports.open": ("crit", {"ports": "tcp/5432"}), "secrets.open": ("crit", {"path": "/var/lib/qanun/secrets/turn"}),
+        "backup.old": ("warn", {"hours": 40}), "key.unverified": ("warn", {}), "disk.well": ("ok", {"free": "60.7", "total": "271"}),
+    }  # fmt: skip
+    findings = [{"code": code, "level": level, "values": values} for code, (level, values) in found.items()]
+    release = {"version": "1.1.0", "at": now, "state": "left", "why": "502"}
+    space = {"used": 8e9, "free": 4e10, "total": 1e11, "sets": 3, "oldest": "20261101T020000Z"}
+    reports: dict[str, dict[str, Any]] = {
+        "doctor": {"at": now, "version": "1.0.0", "findings": findings},
+        "backup": {"well": True, "last_well": now, "rows": 48112, "files": 37, "seconds": 12.5, **space},
+        "drill": {"well": True, "last_well": now, "rows": 48112},
+        "log": {"well": True, "last_well": now},
+        "update": {"running": "1.0.0", "other": "1.1.0", "last": release, "history": [release], "interrupted": True},
+    }
+    for name, report in reports.items():
+        (folder / f"{name}.json").write_text(json.dumps(report), encoding="utf-8")
+
+
+def machine(page_name: str) -> Any:
+    async def go(house: House, page: Page) -> None:
+        reported(house)
+        await page.goto(f"/appliance/{page_name}")
+
+    return go
+
+
 #: In the order of a day: what comes later needs what came before, and makes it when it is run alone.
 PLACES = [
     Place("sign-in", "", at("/sign-in"), dark=True),
@@ -455,6 +487,9 @@ PLACES = [
     Place("recordings-rule-refused", "administrator", retention_refused),
     Place("deletion-certificate", "administrator", certificate),
     Place("consultation-after", "doctor", consultation_after),
+    Place("machine-health", "administrator", machine("health"), dark=True),
+    Place("machine-backups", "administrator", machine("backups")),
+    Place("machine-releases", "administrator", machine("updates")),
 ]
 
 
