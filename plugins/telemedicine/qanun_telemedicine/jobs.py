@@ -9,7 +9,7 @@ from uuid import UUID
 from qanun.api import Context, Job, Key
 from qanun_telemedicine.recording import player
 from qanun_telemedicine.service import consultation, deletion, recording, recording_key, retention, shut
-from qanun_telemedicine.service.recording import binding, folder
+from qanun_telemedicine.service.recording import binding, close_abandoned, folder
 from qanun_telemedicine.service.reviews import ask_about
 
 
@@ -45,6 +45,7 @@ async def reckon(ctx: Context) -> None:
 async def look_through(ctx: Context) -> None:
     """Every night: list what is due and what was put off until today; where the clinic wants no review, have it destroyed,
     each in a transaction of its own."""
+    await close_abandoned(ctx)
     await retention.reckon(ctx)
     policy = await retention.current_policy(ctx)
     asked = leaving = 0

@@ -10,13 +10,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from qanun.api import N_, Conflict, Context, Invalid, Key, Locale, NotFound, ResourceRef, new_id
-from qanun_telemedicine.models import IN_PROGRESS, Consultation, Participant, Recording, RecordingConsent
+from qanun_telemedicine.models import IN_PROGRESS, Consultation, Participant, Presence, Recording, RecordingConsent
 from qanun_telemedicine.service.presence import present
 from qanun_telemedicine.service.reviews import ask_about
 
@@ -43,6 +44,9 @@ OTHERS_SENTENCES = (
 )
 DECISIONS = ("given", "refused", "withdrawn")
 RUNNING = ("recording", "paused")
+
+#: Longer than a room without anybody in it stays open at the media worker.
+_ABANDONED = timedelta(hours=6)
 
 Want = Literal["nothing", "run", "pause", "stop"]
 #: Why a recording stopped, as `Recording.ended_because` keeps it.
@@ -318,6 +322,24 @@ async def recording_lost(ctx: Context, row: Consultation) -> None:
     record = await running(ctx, row.id)
     if record is not None:
         stopped(ctx, row, record, {}, because="fault", problem="unavailable")
+
+
+async def close_abandoned(ctx: Context) -> int:
+    """Recordings of visits that everybody left and nobody ended: the room is long closed, so they are, too. How many."""
+    last = select(func.max(Presence.seen_at)).where(Presence.consultation_id == Recording.consultation_id)
+    seen = last.correlate(Recording).scalar_subquery()
+    statement = (
+        select(Recording, Consultation, seen)
+        .join(Consultation, Consultation.id == Recording.consultation_id)
+        .where(Recording.state.in_(RUNNING), Recording.started_at < ctx.now - _ABANDONED, seen < ctx.now - _ABANDONED)
+        .limit(200)
+    )
+    found = (await ctx.db.execute(statement)).all()
+    for record, row, left_at in found:
+        stopped(ctx, row, record, {}, because="fault", problem="abandoned")
+        record.stopped_at = max(record.started_at, left_at)
+        row.recording_asked_at = row.recording_asked_by = row.recording_paused_at = None
+    return len(found)
 
 
 def paused(ctx: Context, row: Consultation, record: Recording, yes: bool) -> None:

@@ -185,6 +185,24 @@ async def test_a_hold_that_is_placed_in_the_last_moment_still_holds(clinic, book
     assert (await state(clinic, record_id)).state == "stopped"
 
 
+async def test_a_recording_of_a_visit_that_everybody_left_and_nobody_ended_is_closed_and_kept_like_others(clinic, book):
+    left, runs = await book(clinic), await book(clinic)
+    record_id, running = await agreed(left), await agreed(runs)
+    async with left.acting() as (ctx, row, _):
+        for one in (record_id, running):
+            (await service.recording(ctx, one)).started_at -= timedelta(hours=9)
+        for _, stay in await service.stays(ctx, row.id):
+            stay.joined_at = ctx.now - timedelta(hours=9)
+            stay.seen_at = last = ctx.now - timedelta(hours=8)
+    await rule(clinic)
+    await night(clinic)
+    closed = await state(clinic, record_id)
+    assert (closed.state, closed.ended_because, closed.stopped_at) == ("failed", "fault", last)
+    assert (await state(clinic, running)).state == "recording", "somebody is there"
+    await night(clinic)
+    assert (await state(clinic, record_id)).keep_until is not None
+
+
 # --- deciding ---------------------------------------------------------------------------------------------------------------
 
 
