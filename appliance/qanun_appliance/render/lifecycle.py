@@ -114,7 +114,9 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
         ("drill", "restore drill", "drill", ["TimeoutStartSec=6h"]),
     ):
         texts[f"qanun-{name}.service"] = _section(
-            [f"Description=Qanun: {what}", "After=qanun-postgresql.service"],
+            [f"Description=Qanun: {what}", "After=qanun-postgresql.service",
+             # Before the first backup there is nothing to add to and nothing to prove, which is no fault.
+             *([] if name == "backup" else [f"ConditionPathExists={DATA}/reports/backup.json"])],
             ["Type=oneshot", f"ExecStart={appliance} {words}", "Nice=10", "IOSchedulingClass=idle", "CPUWeight=20",
              "MemoryHigh=25%", *extra, *_root(write=_backup_places(site))],
         )  # fmt: skip
