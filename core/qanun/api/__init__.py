@@ -74,8 +74,9 @@ if TYPE_CHECKING:
         patient,
         register_patient,
     )
+    from qanun.identity.guests import invite_guest, revoke_guest
     from qanun.identity.patients import likely_duplicates
-    from qanun.identity.signin import invite, invite_guest, revoke_guest
+    from qanun.identity.signin import invite
     from qanun.jobs import Job
     from qanun.plugins import Plugin, hookimpl
     from qanun.records import ResourceProvider

@@ -21,7 +21,6 @@ from qanun.db import Database, new_id, trusted
 from qanun.errors import Invalid, NotFound, TooMany
 from qanun.i18n import N_, to_ascii_digits
 from qanun.identity.models import (
-    GuestPass,
     Membership,
     Patient,
     PatientAccount,
@@ -42,7 +41,6 @@ PORTAL_LIFE = timedelta(hours=12)
 INVITATION_LIFE = timedelta(days=14)
 INVITATION_ATTEMPTS = 5
 GUEST_IDLE = timedelta(minutes=30)
-GUEST_LIFE = timedelta(days=2)
 WRONG = N_("The sign-in name or the password is not right.")
 
 
@@ -65,7 +63,8 @@ class SignedIn:
     guest_id: uuid.UUID | None = None
 
 
-async def _begin(session: AsyncSession, kind: str, life: timedelta, **owner: object) -> str:
+async def begin(session: AsyncSession, kind: str, life: timedelta, **owner: object) -> str:
+    """A new session of this kind; its token goes into a cookie, its hash into the database."""
     now = datetime.now(UTC)
     token = random_token()
     session.add(
@@ -114,7 +113,7 @@ async def sign_in_staff(database: Database, email: str, password: str) -> tuple[
         )
         clinics = (await session.execute(member)).scalars().all()
         only = clinics[0] if len(clinics) == 1 else None
-        token = await _begin(session, "staff", STAFF_LIFE, user_id=user.id, tenant_id=only, locale=user.locale)
+        token = await begin(session, "staff", STAFF_LIFE, user_id=user.id, tenant_id=only, locale=user.locale)
         await session.commit()
         return token, user
 
@@ -168,7 +167,7 @@ async def sign_in_patient(ctx: Context, login: str, password: str) -> str | None
 async def _admit_patient(ctx: Context, account: PatientAccount) -> str:
     account.failures, account.locked_until = 0, None
     ctx.audit("core.portal.sign-in", patient_id=account.patient_id, entity=ResourceRef("Patient", account.patient_id))
-    return await _begin(
+    return await begin(
         ctx.db, "portal", PORTAL_LIFE, account_id=account.id, patient_id=account.patient_id, tenant_id=ctx.tenant.id,
         locale=account.locale,
     )  # fmt: skip
@@ -226,55 +225,6 @@ async def activate(ctx: Context, invited: Invited, birth_date: str, password: st
     ctx.db.add(account)
     invited.invitation.used_at = ctx.now
     return await _admit_patient(ctx, account)
-
-
-async def invite_guest(ctx: Context, name: str, target: str, *, life: timedelta = GUEST_LIFE) -> tuple[uuid.UUID, str]:
-    """A pass for somebody without an account: its id and the one-time token that leads to `target` (a path below
-    `/guest/`). Only the token's hash is kept; whoever uses it may reach what the role `guest` may, under this name.
-    """
-    if not target.startswith(f"/guest/{ctx.tenant.slug}/") or "//" in target:
-        raise Invalid({"target": "must be a path for guests of this clinic"})
-    token, id = random_token(), new_id()
-    ctx.db.add(
-        GuestPass(id=id, name=name, token_hash=token_hash(token), target=target, expires_at=ctx.now + life)
-    )  # fmt: skip
-    return id, token
-
-
-async def guest_pass(ctx: Context, token: str) -> GuestPass:
-    """Raises NotFound when the link is unknown, expired or revoked. A used one is found: its owner may come back by it."""
-    statement = select(GuestPass).where(GuestPass.token_hash == token_hash(token)).with_for_update()
-    found = (await ctx.db.execute(statement)).scalar_one_or_none()
-    if found is None or found.revoked_at is not None or found.expires_at <= ctx.now:
-        raise NotFound("invitation")
-    return found
-
-
-async def admit_guest(ctx: Context, token: str, locale: str) -> tuple[str, GuestPass]:
-    """First use of a pass: a session's token, and the pass, which is used up. Raises NotFound when it was used before."""
-    found = await guest_pass(ctx, token)
-    if found.used_at is not None:
-        raise NotFound("invitation")
-    found.used_at = ctx.now
-    ctx.audit("core.guest.enter", detail={"guest": str(found.id)})
-    return await _begin(
-        ctx.db, "guest", found.expires_at - ctx.now, guest_id=found.id, guest_name=found.name, tenant_id=ctx.tenant.id,
-        locale=locale,
-    ), found  # fmt: skip
-
-
-async def revoke_guest(ctx: Context, guest_id: uuid.UUID) -> None:
-    """The pass opens nothing any more, and who is inside is outside within a second. Unknown ones: nothing happens."""
-    found = (await ctx.db.execute(select(GuestPass).where(GuestPass.id == guest_id))).scalar_one_or_none()
-    if found is None or found.revoked_at is not None:
-        return
-    found.revoked_at = ctx.now
-    await ctx.db.execute(
-        update(SignInSession)
-        .where(SignInSession.guest_id == guest_id, SignInSession.tenant_id == ctx.tenant.id)
-        .values(ended_at=ctx.now)
-    )
-    ctx.audit("core.guest.revoke", detail={"guest": str(guest_id)})
 
 
 def _look_up_statement() -> Select[Any]:

@@ -18,8 +18,9 @@ from qanun.context import SYSTEM, Actor, Context
 from qanun.db import new_id
 from qanun.i18n import get_locale
 from qanun.identity import Membership, Patient, PatientAccount, PatientDraft, Practitioner, User, register_patient
+from qanun.identity.guests import admit_guest, invite_guest
 from qanun.identity.passwords import hash_password
-from qanun.identity.signin import admit_guest, invite_guest, sign_in_patient, sign_in_staff
+from qanun.identity.signin import sign_in_patient, sign_in_staff
 from qanun.tenancy import Tenant, TenantInfo, global_session
 from qanun.web.security import COOKIES
 

@@ -18,7 +18,7 @@ from qanun.context import Context
 from qanun.db import trusted
 from qanun.errors import Invalid, NotFound, TooMany
 from qanun.i18n import N_, locales
-from qanun.identity import signin
+from qanun.identity import guests, signin
 from qanun.tenancy import Tenant, TenantInfo, lookup_session
 from qanun.web import templating
 from qanun.web.authorise import (
@@ -257,7 +257,7 @@ async def guest_page(request: Req, clinic: str, token: str) -> Response[str]:
     tenant = await clinic_by_slug(request, clinic)
     try:
         async with public_context(request, tenant) as ctx:
-            found = await signin.guest_pass(ctx, token)
+            found = await guests.guest_pass(ctx, token)
             guest_id, target, used = found.id, found.target, found.used_at is not None
     except NotFound:
         return _no_way_in(request, tenant)
@@ -274,7 +274,7 @@ async def guest_enter(request: Req, clinic: str, token: str) -> Response[str]:
     tenant = await clinic_by_slug(request, clinic)
     try:
         async with public_context(request, tenant) as ctx:
-            session, found = await signin.admit_guest(ctx, token, page_locale(request, None, tenant).code)
+            session, found = await guests.admit_guest(ctx, token, page_locale(request, None, tenant).code)
             target = found.target
     except NotFound:
         return _no_way_in(request, tenant)
