@@ -48,7 +48,8 @@ def ensure_secrets(site: Site, places: Places, addresses: Sequence[str], *, slot
             write_private(path, text.encode())
             made.append(what)
     administrator = places.secrets / "administrator"
-    if not administrator.exists():
+    # Once the clinic is open the first password has done its work; whoever deletes it does not want it back.
+    if not administrator.exists() and not (places.keys / "founded").exists():
         write_private(administrator, readable_key(groups=4).lower().encode())
         made.append("the administrator's first password")
     made += _certificate(site, places, addresses)

@@ -96,6 +96,15 @@ def test_secrets_are_made_once_differ_between_machines_and_belong_to_one_account
     assert not any(secret in shown for secret in secrets)
 
 
+def test_the_first_password_that_was_deleted_does_not_come_back(site_table, tree, places, machine):
+    password = places.secrets / "administrator"
+    assert len(password.read_text()) > 20
+    (places.keys / "founded").touch()
+    password.unlink()
+    outcome = apply(parse_site(site_table), places, SERVICES, machine, ["192.168.7.10"])
+    assert outcome.changed == [] and not password.exists()
+
+
 def test_a_lost_master_key_is_never_replaced_once_there_is_data(site_table, tree, places, machine):
     (places.keys / "master.key").unlink()
     places.marker.write_text("{}")
