@@ -1,4 +1,4 @@
-"""`qanun telemedicine …`: what this plugin's daemons need before they start."""
+"""`qanun telemedicine …`: what this plugin's daemons need before they start, and how much they carry."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ from pathlib import Path
 
 from qanun.api import BadSignature, Config, ConfigurationError, verify_signature
 from qanun_telemedicine.turn import TurnSettings, configuration
+
+
+def measure_load(arguments: Sequence[str]) -> int:
+    """`load`: see `qanun_telemedicine.load`."""
+    # Its libraries are large, and no other command needs them.
+    from qanun_telemedicine.load.measure import command
+
+    return command(arguments)
 
 
 def turn_configuration(arguments: Sequence[str]) -> int:

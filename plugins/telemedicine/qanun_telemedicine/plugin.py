@@ -18,7 +18,7 @@ from qanun.api import (
     hookimpl,
 )
 from qanun_telemedicine.audit import AUDIT_EVENTS
-from qanun_telemedicine.commands import turn_configuration, verify_certificate
+from qanun_telemedicine.commands import measure_load, turn_configuration, verify_certificate
 from qanun_telemedicine.events import EVENT_TYPES
 from qanun_telemedicine.handlers import HANDLERS
 from qanun_telemedicine.jobs import JOBS
@@ -141,6 +141,10 @@ class TelemedicinePlugin(Plugin):
             CliCommand(
                 id="telemedicine.turn-configuration", run=turn_configuration,
                 summary="write coturn's configuration from this process's, and make its secret if there is none",
+            ),
+            CliCommand(
+                id="telemedicine.load", run=measure_load,
+                summary="measure how many calls this machine carries, with a media worker of its own",
             ),
             CliCommand(
                 id="telemedicine.verify-certificate", run=verify_certificate,
