@@ -248,6 +248,55 @@ async def test_while_the_application_is_away_a_page_says_so_in_both_languages(pr
     assert "What was saved is safe" in said and "ما حُفظ" in said
 
 
+async def test_a_real_relay_prepared_as_its_unit_does_and_a_media_socket_are_found_well(places, site_table, postgres):
+    if shutil.which("turnserver") is None:
+        pytest.skip("coturn is not installed here")
+    apply(
+        parse_site(site_table),
+        places,
+        SERVICES,
+        Machine(memory_mb=1024, cores=1, postgres_bin="/usr/lib/postgresql/17/bin"),
+    )
+    port = free_port(socket.SOCK_DGRAM)
+    environment = {
+        **os.environ, "QANUN_STATE_DIR": str(places.data), "QANUN_DATABASE_URL": "postgresql://nobody@/none",
+        "QANUN_TURN_SECRET_FILE": str(places.secrets / "turn-secret"), "QANUN_TURN_LISTEN": "127.0.0.1",
+        "QANUN_MEDIA_ADVERTISE": "127.0.0.1", "QANUN_TURN_PORT": str(port), "QANUN_TURN_TLS_PORT": str(free_port()),
+        "QANUN_TURN_CERTIFICATE": str(places.tls / "server.crt"), "QANUN_TURN_CERTIFICATE_KEY": str(places.tls / "server.key"),
+    }  # fmt: skip
+    prepared = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "qanun", "telemedicine", "turn-configuration", env=environment
+    )
+    assert await prepared.wait() == 0
+    relay = await asyncio.create_subprocess_exec(
+        "turnserver",
+        "-c",
+        str(places.data / "turn/turnserver.conf"),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    media = await asyncio.start_unix_server(lambda _, writer: writer.close(), places.root / "media.sock")
+    at = Where(
+        https=("127.0.0.1", 1),
+        database=postgres.superuser_url,
+        media=places.root / "media.sock",
+        turn=("127.0.0.1", port),
+    )
+    try:
+        for _ in range(50):
+            found = {one.name: one.said for one in await asyncio.to_thread(probes, parse_site(site_table), places, at)}
+            if not found["turn"]:
+                break
+            await asyncio.sleep(0.1)
+        assert (found["turn"], found["media"], found["database"]) == ("", "", "") and found["web"]
+    finally:
+        relay.terminate()
+        await relay.wait()
+        media.close()
+    gone = {one.name: one.said for one in await asyncio.to_thread(probes, parse_site(site_table), places, at)}
+    assert gone["turn"]
+
+
 # --- the gate --------------------------------------------------------------------------------------------------------
 
 WELL = [Probe(name="web"), Probe(name="database")]
