@@ -248,3 +248,15 @@ def test_addresses_that_the_network_gives_are_left_to_the_moment_of_start(site_t
         unit = places.real(f"/etc/systemd/system/{name}").read_text()
         assert "EnvironmentFile=-/run/qanun-addresses/addresses.env" in unit and "After=qanun-addresses" in unit
     assert "DHCP=yes" in places.real("/etc/systemd/network/20-qanun.network").read_text()
+
+
+def test_bridges_and_tunnels_of_other_programs_are_no_way_to_this_machine():
+    from qanun_appliance.addresses import _usable
+
+    links = [
+        {"ifname": "docker0", "addr_info": [{"local": "172.17.0.1"}]},
+        {"ifname": "enp1s0", "addr_info": [{"local": "192.168.7.10"}, {"local": "192.168.7.11"}]},
+        {"ifname": "wg0", "addr_info": [{"local": "10.8.0.2"}]},
+        {"ifname": "enp2s0"},
+    ]
+    assert _usable(links) == ["192.168.7.10", "192.168.7.11"]
