@@ -275,6 +275,15 @@ async def patient_in_group(house: House, page: Page) -> None:
     await page.wait_for_selector("[data-remote] > div:nth-child(2)")
 
 
+async def connections(house: House, page: Page) -> None:
+    """The live view has somebody in it, and the report a line, once the first figures are in."""
+    await house.admitted()
+    if await (await house.page("patient")).locator("#telemedicine-call[data-running=true]").count() == 0:
+        await patient_in_call(house, await house.page("patient"))
+    await page.goto("/telemedicine/quality")
+    await page.wait_for_selector("#telemedicine-legs li")
+
+
 async def patient_after(house: House, page: Page) -> None:
     await house.ended()
     await page.goto(await house.visit())
@@ -470,6 +479,7 @@ PLACES = [
     Place("patient-in-call", "patient", patient_in_call),
     Place("chart-recording", "doctor", chart_recording, dark=True),
     Place("patient-sends-a-photo", "patient", patient_sends_a_photo),
+    Place("connections", "administrator", connections),
     Place("patient-asks", "patient", patient_asks),
     Place("patient-question", "patient", patient_question),
     Place("question-waits", "doctor", question_waits),

@@ -301,3 +301,14 @@ class QualitySample(TenantModel):
     rtt_ms: Mapped[int | None]
     loss: Mapped[float | None]
     jitter_ms: Mapped[int | None]
+    #: Share lost on the way from the participant.
+    loss_up: Mapped[float | None]
+    #: What the way carries, bit/s, as the media worker reckons.
+    budget: Mapped[int | None]
+    #: What their browser says: pictures that stood still since the last sample, the width it shows, the way it takes.
+    freezes: Mapped[int | None]
+    width: Mapped[int | None]
+    relayed: Mapped[bool | None]
+    network: Mapped[str] = mapped_column(default="")
+    #: 0 (nothing gets through) to 100, by `quality.score`.
+    score: Mapped[int | None]

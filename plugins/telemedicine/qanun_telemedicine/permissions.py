@@ -22,6 +22,8 @@ class Telemedicine(Permissions):
     RETENTION_MANAGE = "telemedicine.retention:manage"
     #: Read what patients wrote: the chat and what matters most to them.
     CONVERSATION_READ = "telemedicine.conversation:read"
+    #: See how connections are and were.
+    QUALITY_READ = "telemedicine.quality:read"
     #: A guest's one call.
     GUEST_ATTEND = "telemedicine.guest:attend"
     #: A patient's own visits.

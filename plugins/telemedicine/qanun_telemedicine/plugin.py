@@ -53,12 +53,12 @@ class TelemedicinePlugin(Plugin):
         read, hold = Telemedicine.CONSULTATION_READ, Telemedicine.CONSULTATION_HOLD
         invite, play = Telemedicine.CONSULTATION_INVITE, Telemedicine.RECORDING_PLAY
         copy, seen = Telemedicine.RECORDING_EXPORT, Telemedicine.PICTURE_READ
-        said = Telemedicine.CONVERSATION_READ
+        said, lines = Telemedicine.CONVERSATION_READ, Telemedicine.QUALITY_READ
         return [
-            Grant(role="doctor", permissions=(read, said, hold, invite, play, copy, seen)),
+            Grant(role="doctor", permissions=(read, said, hold, invite, play, copy, seen, lines)),
             Grant(role="nurse", permissions=(read, said, invite, seen)),
             Grant(role="reception", permissions=(read, invite)),
-            Grant(role="administrator", permissions=(read, Telemedicine.RETENTION_MANAGE)),
+            Grant(role="administrator", permissions=(read, Telemedicine.RETENTION_MANAGE, lines)),
             Grant(role="patient", permissions=(Telemedicine.VISIT_ATTEND,)),
             Grant(role="guest", permissions=(Telemedicine.GUEST_ATTEND,)),
         ]

@@ -92,6 +92,15 @@ class Check(Said, tag="check"):
     sources: dict[str, str] = {}
 
 
+class Seen(Said, tag="seen"):
+    """What the page's own browser says of the call since it said so last."""
+
+    freezes: int = 0
+    width: int = 0
+    relayed: bool | None = None
+    network: Annotated[str, msgspec.Meta(max_length=20)] = ""
+
+
 class Hand(Said, tag="hand"):
     """Asks to speak, or does not any more."""
 
@@ -160,6 +169,7 @@ Message = (
     | AskPicture
     | AnswerPicture
     | Check
+    | Seen
     | Group
     | Ping
     | Servers

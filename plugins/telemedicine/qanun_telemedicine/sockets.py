@@ -31,10 +31,10 @@ from qanun.api import (
 from qanun_telemedicine import schemas, service
 from qanun_telemedicine.check import RoundTrip
 from qanun_telemedicine.media import Media, ice_servers, media_of
-from qanun_telemedicine.models import ADMITTED, IN_PROGRESS, OPEN, Attachment, Consultation, Participant, QualitySample
+from qanun_telemedicine.models import ADMITTED, IN_PROGRESS, OPEN, Attachment, Consultation, Participant
 from qanun_telemedicine.moderation import in_group
 from qanun_telemedicine.permissions import Telemedicine
-from qanun_telemedicine.service import group
+from qanun_telemedicine.service import group, quality
 from qanun_telemedicine.service.consultations import TOPIC
 from qanun_telemedicine.settle import recording_failed, settle
 from qanun_telemedicine.sfu.client import MediaError
@@ -72,6 +72,7 @@ class Line:
         self._sampled = 0.0
         self._media: Media | None = None
         self._trip: RoundTrip | None = None
+        self._seen: dict[str, Any] = {}
         self.room = ""
         self.person = ""
 
@@ -153,6 +154,11 @@ class Line:
         match message:
             case schemas.Ping():
                 await self._send({"type": "pong"})
+            case schemas.Seen():
+                self._seen = {
+                    "freezes": self._seen.get("freezes", 0) + message.freezes, "width": message.width,
+                    "relayed": message.relayed, "network": message.network,
+                }  # fmt: skip
             case schemas.Check():
                 await self._check(message)
             case schemas.Servers():
@@ -385,13 +391,8 @@ class Line:
             return
         self._sampled = now
         async with self.open_context() as ctx:
-            ctx.db.add(
-                QualitySample(
-                    consultation_id=self.consultation_id, participant_id=uuid.UUID(self.person), at=ctx.now,
-                    state=str(figures.get("state", "")), rtt_ms=_whole(figures.get("rtt_ms")),
-                    loss=figures.get("loss_down"), jitter_ms=_whole(figures.get("jitter_ms")),
-                )
-            )  # fmt: skip
+            quality.sample(ctx, self.consultation_id, uuid.UUID(self.person), figures, self._seen)
+        self._seen = {name: self._seen[name] for name in ("width", "relayed", "network") if name in self._seen}
 
     # --- watching over it -------------------------------------------------------------------------------------------------
 
@@ -510,10 +511,6 @@ def _media_code(error: QanunError) -> str:
     if isinstance(error, Conflict | NotFound):
         return "closed"
     return "forbidden" if isinstance(error, Forbidden) else error.code
-
-
-def _whole(value: Any) -> int | None:
-    return round(value) if isinstance(value, int | float) else None
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from qanun.api import N_, Context, Patient, PatientIdentifier, Practitioner, pat
 from qanun_telemedicine import service
 from qanun_telemedicine.models import ADMITTED, IN_PROGRESS, OPEN, SCHEDULED, WAITING, Consultation, Guest, Participant
 from qanun_telemedicine.permissions import Telemedicine
-from qanun_telemedicine.service import written
+from qanun_telemedicine.service import quality, written
 from qanun_telemedicine.service.listing import called, minutes_waiting
 from qanun_telemedicine.service.presence import connected
 
@@ -239,6 +239,9 @@ async def whole_view(ctx: Context, row: Consultation) -> dict[str, Any]:
     lines = await service.said(ctx, row.id) if call["may_read_said"] else []
     return {
         **call,
+        "connections": await quality.of_consultation(ctx, row.id) if ctx.can(Telemedicine.QUALITY_READ) else [],
+        "fair": quality.FAIR,
+        "poor": quality.POOR,
         "stays": await service.stays(ctx, row.id),
         "recordings": await service.recordings_of(ctx, row.id),
         "pictures": await service.pictures_of(ctx, row.id),

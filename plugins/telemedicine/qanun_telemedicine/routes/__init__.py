@@ -7,6 +7,7 @@ from qanun_telemedicine.routes.guests import GuestsController, GuestVisitControl
 from qanun_telemedicine.routes.my_recording import MyRecordingController
 from qanun_telemedicine.routes.pictures import MyPicturesController, PicturesController
 from qanun_telemedicine.routes.playback import PlaybackController
+from qanun_telemedicine.routes.quality import QualityController
 from qanun_telemedicine.routes.retention import RetentionController
 from qanun_telemedicine.routes.room import WaitingRoomController
 from qanun_telemedicine.routes.staff import StaffController
@@ -19,6 +20,7 @@ ROUTES = (
     GuestsController,
     GuestVisitController,
     WaitingRoomController,
+    QualityController,
     WrittenController,
     AskController,
     StaffFilesController,

@@ -10,6 +10,7 @@ import { MediaSession } from "./media.js";
 
 const MEDIA = new Set(["answer", "tracks", "restarted", "layers", "quality", "error"]);
 const REFUSALS = { unavailable: "unavailable-now", locked: "locked", full: "full" };
+const REPORT_MS = 10_000;
 const CREDENTIALS_MS = 8 * 60 * 1000;
 
 export class Call extends EventTarget {
@@ -39,6 +40,7 @@ export class Call extends EventTarget {
     this.one("[data-say]")?.addEventListener("submit", (event) => this.#say(event));
     this.one("[data-file]")?.addEventListener("change", (event) => this.#attach(event.target));
     setInterval(() => this.#clock(), 1000);
+    setInterval(() => this.#report(), REPORT_MS);
     setInterval(() => this.session && line.send({ type: "servers" }), CREDENTIALS_MS);
   }
 
@@ -94,6 +96,17 @@ export class Call extends EventTarget {
   }
 
   /** Out of the call; the visit itself goes on. */
+  /** Every ten seconds the clinic hears how it looks from here: freezes since, the width shown, the way taken. */
+  #report() {
+    const stats = this.session?.stats;
+    if (!stats) return;
+    const connection = navigator.connection;
+    const network = ["wifi", "cellular", "ethernet"].includes(connection?.type) ? connection.type : connection?.effectiveType ?? "";
+    const freezes = Math.max(0, stats.freezes - (this.frozen ?? 0));
+    this.frozen = stats.freezes;
+    this.line.send({ type: "seen", freezes, width: stats.width ?? 0, relayed: Boolean(stats.relayed), network });
+  }
+
   stop({ keepDevices = false } = {}) {
     const session = this.session;
     this.session = null;
