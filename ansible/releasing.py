@@ -19,14 +19,15 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "appliance"), str(ROOT / "images")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "appliance"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "images"))
 
 import bootstrap
 from bootstrap import Missing, Steps
 from qanun_images import lock, tools, wheels
 from qanun_images.places import PYTHON, Stale
 
+ROOT = bootstrap.ROOT
 OUT = bootstrap.HOME / "release"
 _ABOUT = """Packs this checkout for the playbooks, into .qanun/release/.
 
@@ -41,7 +42,9 @@ _VERSION = re.compile(r'^version = "([0-9][0-9a-z.]*)"$', re.MULTILINE)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 done, 1 failed, 3 a lock is stale."""
-    parser = argparse.ArgumentParser(prog="ansible/release", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="ansible/release", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--offline", action="store_true", help="fail rather than use a network")
     options = parser.parse_args(arguments)
@@ -112,7 +115,10 @@ def pack(sources: Path, built: Path, folder: Path) -> dict[str, str]:
     lines = [f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}\n" for wheel in others]
     lines += [f"{_distribution(path)} --hash=sha256:{_sha256(path)}\n" for path in own]
     version = name_version(sources)
-    content: dict[str, Path | bytes] = {"requirements.txt": "".join(sorted(lines)).encode(), "version": f"{version}\n".encode()}
+    content: dict[str, Path | bytes] = {
+        "requirements.txt": "".join(sorted(lines)).encode(),
+        "version": f"{version}\n".encode(),
+    }
     content |= {f"wheels/{path.name}": path for path in own} | {f"wheels/{wheel.file}": wheel.place for wheel in others}
     locale = sources / "locale"
     content |= {f"locale/{path.relative_to(locale)}": path for path in locale.rglob("*.mo")}

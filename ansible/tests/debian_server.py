@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -30,7 +29,9 @@ _STOCK = (
     "ca-certificates", "debian-archive-keyring", "iproute2", "procps", "netbase", "tzdata", "sudo",
 )  # fmt: skip
 #: What the playbooks ask the server's package source for.
-_WANTED = tuple(yaml.safe_load((Path(__file__).parent.parent / "roles/packages/vars/main.yml").read_text())["packages_wanted"])
+_WANTED = tuple(
+    yaml.safe_load((Path(__file__).parent.parent / "roles/packages/vars/main.yml").read_text())["packages_wanted"]
+)
 _RECIPE = "3"
 _NAME, _HERE, _THERE = "qanun-ans", "10.79.77.1", "10.79.77.2"
 _BEFORE = """set -eu
@@ -55,20 +56,25 @@ def why_not() -> str:
     reason = tools.can_enter()
     if reason:
         return reason.replace("making an image", "starting a server of its own")
-    for program in ("systemd-nspawn", "ssh", "ssh-keygen", "ip"):
+    for program in ("systemd-nspawn", "ssh", "ssh-keygen", "ip", "setpriv"):
         if not shutil.which(program):
             return f"{program} is not installed here"
-    tried = subprocess.run(["unshare", "--net", "ip", "link", "add", "name", "v0", "type", "veth"], capture_output=True, check=False)
+    tried = subprocess.run(
+        ["unshare", "--net", "ip", "link", "add", "name", "v0", "type", "veth"], capture_output=True, check=False
+    )
     return "" if tried.returncode == 0 else "this machine's kernel has no virtual network cards"
 
 
-def tree() -> tuple[Path, Path]:
-    """(the server's tree, its package source), made anew when what they are made of changed. Raises Missing."""
+def tree() -> Path:
+    """The folder with the server's `tree` and its package source `packages`, made anew when what they are made of changed.
+
+    Raises Missing.
+    """
     steps = Steps(1)
     recipe = "\0".join((*_STOCK, *_WANTED, _RECIPE, _BEFORE, _AFTER, lock.DEBS.read_text(), lock.TOOLS.read_text()))
     place = KEPT / f"server-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
     if (place / "complete").exists():
-        return place / "tree", place / "packages"
+        return place
     with steps.step("A stock Debian 13 server"):
         sources.update(steps)
         stock = sources.resolve(_STOCK)
@@ -96,19 +102,29 @@ def tree() -> tuple[Path, Path]:
                 on_line=steps.tell,
             )  # fmt: skip
         (place / "tree").mkdir(mode=0o755)
-        bootstrap.run(["tar", "-xpf", place / "tree.tar", "-C", place / "tree", "--numeric-owner", "--xattrs", "--xattrs-include=*"])
+        bootstrap.run(
+            [
+                "tar",
+                "-xpf",
+                place / "tree.tar",
+                "-C",
+                place / "tree",
+                "--numeric-owner",
+                "--xattrs",
+                "--xattrs-include=*",
+            ]
+        )
         (place / "tree.tar").unlink()
         (place / "complete").write_text("")
-    return place / "tree", place / "packages"
+    return place
 
 
 @dataclass(slots=True)
 class Server:
-    """A running server. `address` is where it listens, `key` an SSH key of its administrator, `root` its tree."""
+    """A running server. `address` is where it listens, `key` an SSH key of its administrator."""
 
     address: str
     key: Path
-    root: Path
     known_hosts: Path
 
     def ssh(self, command: str, *, check: bool = True, text: str = "") -> str:
@@ -122,50 +138,57 @@ class Server:
         return done.stdout
 
 
+#: In namespaces of its own, and ended with whoever started it: nothing of it outlives a test that was killed.
+_START = """
+[ "$3" = memory ] && mount -t tmpfs -o size=10g,mode=0755 tmpfs "$2/server"
+cp -a "$1/tree/." "$2/server/"
+mkdir -p -m 700 "$2/server/root/.ssh"
+install -m 600 "$2/key.pub" "$2/server/root/.ssh/authorized_keys"
+install -m 600 "$2/host" "$2/server/etc/ssh/ssh_host_ed25519_key"
+exec systemd-nspawn -q -D "$2/server" -M "$4" --boot --register=no --keep-unit --network-veth --link-journal=no \\
+    --console=pipe "--bind-ro=$1/packages:/srv/packages" --resolv-conf=off --timezone=off
+"""
+_MEMORY_KB = 12_000_000
+
+
 @contextlib.contextmanager
 def started(folder: Path) -> Iterator[Server]:
-    """A fresh server in `folder`, up with SSH answering; gone at the end. One at a time on a machine."""
-    base, packages = tree()
-    root = folder / "server"
-    bootstrap.run(["cp", "-a", "--reflink=auto", base, root])
-    key = folder / "key"
-    bootstrap.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "tests", "-f", key])
-    access = root / "root/.ssh"
-    access.mkdir(mode=0o700, exist_ok=True)
-    (access / "authorized_keys").write_text(key.with_suffix(".pub").read_text())
-    (access / "authorized_keys").chmod(0o600)
-    bootstrap.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", root / "etc/ssh/ssh_host_ed25519_key"])
+    """A fresh server in `folder`, up with SSH answering; gone at the end. One at a time on a machine.
+
+    Its disk is in memory where there is plenty: what is tried here is not the disk's patience.
+    """
+    place = tree()
+    (folder / "server").mkdir(mode=0o755)
+    for name in ("key", "host"):
+        bootstrap.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "tests", "-f", folder / name])
     known = folder / "known_hosts"
-    known.write_text(f"{_THERE} {(root / 'etc/ssh/ssh_host_ed25519_key.pub').read_text()}")
-    log = (folder / "console").open("wb")
-    process = subprocess.Popen(
-        ["systemd-nspawn", "-q", "-D", root, "-M", _NAME, "--boot", "--register=no", "--keep-unit", "--network-veth",
-         "--link-journal=no", "--console=pipe", f"--bind-ro={packages}:/srv/packages", "--resolv-conf=off", "--timezone=off"],
-        stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    server = Server(_THERE, key, root, known)
+    known.write_text(f"{_THERE} {(folder / 'host.pub').read_text()}")
+    free = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
+    disk = "memory" if int(free.split()[1]) > _MEMORY_KB else "disk"
+    console = folder / "console"
+    with console.open("wb") as log:
+        process = subprocess.Popen(
+            ["unshare", "--mount", "--propagation", "private", "setpriv", "--pdeathsig", "KILL", "sh", "-uc", _START, "sh",
+             place, folder, disk, _NAME],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
     try:
-        _connect(process)
-        _wait_for_ssh(process, folder / "console")
-        yield server
+        _connect(process, console)
+        _wait_for_ssh(process, console)
+        yield Server(_THERE, folder / "key", known)
     finally:
-        # What nspawn understands as "power off"; a machine that does not stop is not waited for.
-        process.send_signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(20)
-        if process.poll() is None:
-            process.kill()
-            process.wait(10)
-        log.close()
-        shutil.rmtree(root, ignore_errors=True)
+        # Nothing of it is wanted any more: its power is cut. The kernel ends what ran in it.
+        process.kill()
+        process.wait(60)
+        shutil.rmtree(folder / "server", ignore_errors=True)
 
 
-def _connect(process: subprocess.Popen[bytes]) -> None:
+def _connect(process: subprocess.Popen[bytes], console: Path) -> None:
     card = f"ve-{_NAME}"[:15]
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not os.path.exists(f"/sys/class/net/{card}"):
         if process.poll() is not None or time.monotonic() > deadline:
-            raise AssertionError("the server's network card does not appear")
+            raise AssertionError(f"the server does not start: {console.read_text(errors='replace')[-2000:]}")
         time.sleep(0.05)
     bootstrap.run(["ip", "address", "add", f"{_HERE}/30", "dev", card])
     bootstrap.run(["ip", "link", "set", card, "up"])
