@@ -13,6 +13,7 @@ from typing import Any
 
 from qanun.api import Context, Lifespan, Runtime, Unavailable
 from qanun_telemedicine.sfu.client import MediaClient
+from qanun_telemedicine.sfu.pool import MediaPool
 from qanun_telemedicine.sfu.protocol import Event
 from qanun_telemedicine.turn import ephemeral_credentials
 
@@ -26,7 +27,7 @@ _MOST_EVENTS = 256
 class Media:
     """`client` speaks to the worker; `listen(room)` gives that room's events to a socket of this process."""
 
-    def __init__(self, client: MediaClient) -> None:
+    def __init__(self, client: MediaClient | MediaPool) -> None:
         self.client = client
         self._queues: dict[str, set[asyncio.Queue[Event]]] = {}
 
@@ -42,8 +43,8 @@ class Media:
                 del self._queues[room]
 
     def heard(self, event: Event) -> None:
-        """An event of the worker; a restart concerns every room."""
-        rooms = list(self._queues) if event.event == "worker.restarted" else [event.room]
+        """An event of a worker; the restart of the only one concerns every room."""
+        rooms = list(self._queues) if event.event == "worker.restarted" and not event.room else [event.room]
         for room in rooms:
             for queue in self._queues.get(room, ()):
                 if queue.full():
@@ -63,7 +64,7 @@ async def _open(runtime: Runtime) -> AsyncIterator[Media | None]:
     def heard(event: Event) -> None:
         media.heard(event)
 
-    client = MediaClient(socket, heard)
+    client = MediaPool(socket, heard)
     media = Media(client)
     # Not waited for: the web server starts, and serves records, whether or not calls are possible right now.
     await client.start(wait=None)

@@ -99,7 +99,7 @@ class Stats(Request, tag="stats"):
 
 
 class Drain(Request, tag="drain"):
-    """Take no more rooms and participants; the process ends when the last room is empty."""
+    """Take no more rooms; the process ends when the last room that somebody is in is empty."""
 
 
 AnyRequest = (

@@ -200,13 +200,13 @@ class MediaWorker:
             case p.Hello():
                 return self._hello()
             case p.OpenRoom():
-                self._not_draining()
+                self._not_draining(request.room)
                 self.rooms.open(request.room)
                 return None
             case p.CloseRoom():
                 return await self._close_room(request.room)
             case p.Join():
-                self._not_draining()
+                self._not_draining(request.room)
                 participant, sdp = await self.rooms.join(
                     request.room, request.participant, request.sdp, request.sources
                 )
@@ -237,8 +237,9 @@ class MediaWorker:
                 self.draining = True
                 return None
 
-    def _not_draining(self) -> None:
-        if self.draining:
+    def _not_draining(self, room: str) -> None:
+        """A room that somebody is in stays whole: who belongs there is let in until it is empty."""
+        if self.draining and not any(one.id == room and one.participants for one in self.rooms):
             raise Refused("draining", "this worker is about to end")
 
     def _hello(self) -> p.Worker:
