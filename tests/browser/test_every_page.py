@@ -323,6 +323,14 @@ async def chart_picture(house: House, page: Page) -> None:
     assert await picture.evaluate("(one) => one.naturalWidth") > 100
 
 
+async def kept(house: House, page: Page) -> None:
+    await house.recorded()
+    await house.ended()
+    await page.goto(await house.chart())
+    await page.click("a[href$='/kept']")
+    await page.wait_for_url("**/kept")
+
+
 async def recording(house: House, page: Page) -> None:
     await house.recorded()
     await house.ended()
@@ -490,6 +498,7 @@ PLACES = [
     Place("chart-with-picture", "doctor", chart_picture),
     Place("patient-after", "patient", patient_after),
     Place("recording", "doctor", recording),
+    Place("recordings-of-a-patient", "doctor", kept),
     Place("recording-copy", "doctor", copy_of_recording),
     Place("recording-copy-refused", "doctor", recording_refused),
     Place("patient-recording", "patient", patient_recording),

@@ -52,6 +52,9 @@ AUDIT_EVENTS = (
     AuditEventType(id="telemedicine.recording.resume", label=N_("Went on recording"), action="update"),
     AuditEventType(id="telemedicine.recording.stop", label=N_("Stopped the recording"), action="update"),
     AuditEventType(id="telemedicine.recording.view", label=N_("Watched a recording"), action="read"),
+    AuditEventType(
+        id="telemedicine.kept.read", label=N_("Looked through recordings and pictures of video visits"), action="read"
+    ),
     AuditEventType(id="telemedicine.picture.ask", label=N_("Asked for a picture from the call"), action="execute"),
     AuditEventType(id="telemedicine.picture.given", label=N_("Agreed to a picture from the call"), action="create"),
     AuditEventType(id="telemedicine.picture.refused", label=N_("Refused a picture from the call"), action="create"),

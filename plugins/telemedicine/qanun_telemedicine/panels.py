@@ -118,7 +118,10 @@ async def kept_panel(ctx: Context, patient_id: uuid.UUID) -> View | None:
     recordings = await recordings_of_patient(ctx, patient_id) if recorded else []
     if not recordings and not pictures:
         return None
-    values = {"recordings": recordings, "pictures": pictures, "may_play": ctx.can(Telemedicine.RECORDING_PLAY)}
+    values = {
+        "patient_id": patient_id, "recordings": recordings, "pictures": pictures,
+        "may_see": ctx.can(Telemedicine.PICTURE_READ), "may_play": ctx.can(Telemedicine.RECORDING_PLAY),
+    }  # fmt: skip
     return View("telemedicine/parts/kept.html", values)
 
 

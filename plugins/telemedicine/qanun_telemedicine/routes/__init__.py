@@ -4,6 +4,7 @@ from qanun_telemedicine.routes.attachments import GuestFilesController, PatientF
 from qanun_telemedicine.routes.consents import ConsentsController
 from qanun_telemedicine.routes.export import ExportController
 from qanun_telemedicine.routes.guests import GuestsController, GuestVisitController
+from qanun_telemedicine.routes.kept import KeptController
 from qanun_telemedicine.routes.my_recording import MyRecordingController
 from qanun_telemedicine.routes.pictures import MyPicturesController, PicturesController
 from qanun_telemedicine.routes.playback import PlaybackController
@@ -31,6 +32,7 @@ ROUTES = (
     RetentionController,
     ExportController,
     ConsentsController,
+    KeptController,
     PicturesController,
     MyPicturesController,
 )

@@ -204,6 +204,27 @@ async def test_it_is_shown_in_the_chart_to_who_may_and_every_look_is_noted(clini
     assert cleaned(jpeg())[0][-200:] not in sealed, "it lies sealed"
 
 
+async def test_everything_that_was_kept_of_a_patient_stands_on_one_page(clinic, other_clinic, book):
+    patient = await clinic.patient()
+    first, second = await book(clinic, patient), await started(clinic, book)
+    await first.admit()
+    for who in ("doctor", "patient"):
+        await first.come(who)
+    picture, hers = await asked(first), await asked(second)
+    for visit, one in ((first, picture), (second, hers)):
+        await answer(visit, one)
+        await keep(visit, one)
+    address = f"/telemedicine/patients/{patient.id}/kept"
+    doctor = await clinic.client()
+    shown = (await doctor.get(address)).text
+    assert str(picture) in shown and str(hers) not in shown
+    assert address in (await doctor.get(f"/emr/patients/{patient.id}")).text
+    for role in ("reception", "administrator"):
+        assert (await (await clinic.client(role)).get(address)).status_code == 403
+    assert (await (await other_clinic.client()).get(address)).status_code == 404
+    assert [event.type for event in await first.audited()].count("telemedicine.kept.read") == 1
+
+
 async def test_the_patient_sees_their_own_and_takes_the_consent_back(clinic, other_clinic, book):
     visit, hers = await started(clinic, book), await started(clinic, book)
     picture = await asked(visit)
