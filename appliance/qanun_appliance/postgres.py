@@ -133,7 +133,7 @@ class Aside:
         hand_over(self.sockets)
         settings = {
             "listen_addresses": "", "unix_socket_directories": str(self.sockets), "hba_file": str(access),
-            "hot_standby": "off", "archive_mode": "off", "max_connections": "20", "shared_buffers": "64MB",
+            "hot_standby": "off", "jit": "off", "archive_mode": "off", "max_connections": "20", "shared_buffers": "64MB",
             "max_wal_senders": "0", "config_file": str(self._configuration()), **self.settings,
         }  # fmt: skip
         words = [f"{self.programs}/postgres", "-D", str(self.data)]

@@ -123,6 +123,18 @@ def test_a_firewall_that_lets_everything_in_is_down():
     )
 
 
+def test_rules_that_nobody_lets_us_see_are_no_finding(monkeypatch):
+    from subprocess import CompletedProcess
+
+    def answer(error):
+        return lambda *_, **__: CompletedProcess([], 1, "", error)
+
+    monkeypatch.setattr(checks.subprocess, "run", answer("Operation not permitted (you must be root)"))
+    assert checks.firewall() == []
+    monkeypatch.setattr(checks.subprocess, "run", answer("Error: No such file or directory; did you mean table"))
+    assert codes(checks.firewall()) == {"firewall.down": "crit"}
+
+
 def test_certificate_and_closed_files(site, site_table, places):
     apply(site, places, SERVICES, Machine(memory_mb=1024, cores=1, postgres_bin="/usr/lib/postgresql/17/bin"))
     assert codes(checks.certificate(site, places)) == {"certificate.well": "ok"}

@@ -119,28 +119,10 @@ def health_command(arguments: Sequence[str]) -> int:
     for probe in found:
         print(f"{probe.name}: {probe.said or 'well'}")
     well = all(probe.well for probe in found)
-    verdict = gate(places, found) if options.gate else ""
-    if verdict:
-        _after_boot(places)
-    if verdict == "leave":
+    if options.gate and gate(places, found) == "leave":
         print("this release does not work here; starting again, the boot loader counts")
         leave()
     return 0 if well else 1
-
-
-def _after_boot(places: Places) -> None:
-    """A half-written slot says that it is empty, and the pages learn how the last release fared."""
-    from importlib.metadata import version
-
-    from qanun.api import QanunError
-    from qanun_appliance import update
-
-    try:
-        disk = update.this_disk(places)
-        update.tidy(places, disk)
-        update.status(places, disk, version("qanun"))
-    except (QanunError, OSError) as error:
-        print(f"releases: {error}")
 
 
 COMMANDS: tuple[CliCommand, ...] = (

@@ -147,8 +147,19 @@ def ports(site: Site, services: Sequence[SystemService], listing: str | None = N
     return [crit("ports.open", ports=", ".join(sorted(strange)))] if strange else [ok("ports.well")]
 
 
+def _rules() -> str | None:
+    """Our table; empty when there is none, None when nobody lets us look."""
+    try:
+        done = subprocess.run(
+            ["nft", "list", "table", "inet", "qanun"], capture_output=True, text=True, check=False, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return None if "not permitted" in done.stderr else done.stdout
+
+
 def firewall(listing: str | None = None) -> list[Finding]:
-    said = listing if listing is not None else _output("nft", "list", "table", "inet", "qanun")
+    said = listing if listing is not None else _rules()
     if said is None:
         return []
     up = re.search(r"hook input priority .*policy drop", said) is not None

@@ -25,7 +25,7 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
     timers = ["doctor", "renew", *(("backup", "drill", "wal") if backs_up else ())]
     wants = " ".join((
         *units, "qanun-web.service", "qanun-jobs.service", "caddy.service", "qanun-first-boot.service",
-        "qanun-health.service", "qanun-doctor.path", "qanun-backup.path", *(f"qanun-{name}.timer" for name in timers),
+        "qanun-health.service", "qanun-releases.service", "qanun-doctor.path", "qanun-backup.path", *(f"qanun-{name}.timer" for name in timers),
     ))  # fmt: skip
     texts = {
         "qanun.target": "[Unit]\nDescription=Qanun\n"
@@ -87,9 +87,19 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
              "TimeoutStartSec=300", *_root()],
             install="", required_by="boot-complete.target",
         ),
+        # The one that sees the disks: a slot that a power cut left half-written says that it is empty, and the pages learn
+        # how the last release fared.
+        "qanun-releases.service": _section(
+            ["Description=Qanun: how the last release fared", "After=qanun.target qanun-health.service",
+             "ConditionKernelCommandLine=|qanun.slot", "ConditionPathExists=|/usr/lib/qanun/slot"],
+            ["Type=oneshot", f"ExecStart=-{appliance} update tidy", f"ExecStart=-{appliance} update status",
+             *_releases()],
+        ),
         "qanun-doctor.service": _section(
             ["Description=Qanun: the doctor's round"],
-            ["Type=oneshot", f"ExecStart={appliance} doctor --write", "SuccessExitStatus=1 2", "Nice=10", *_root()],
+            ["Type=oneshot", f"ExecStart={appliance} doctor --write", "SuccessExitStatus=1 2", "Nice=10",
+             # To list the firewall's rules, and to ask the clock through its socket.
+             *_root("CAP_NET_ADMIN", write=[str(DATA), "-/run/chrony"])],
         ),
         "qanun-doctor.timer": _timer("the doctor's round", "OnBootSec=2min\nOnUnitInactiveSec=5min"),
         # The pages' button: the web server leaves a wish, root's round answers it.
@@ -118,7 +128,8 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
              # Before the first backup there is nothing to add to and nothing to prove, which is no fault.
              *([] if name == "backup" else [f"ConditionPathExists={DATA}/reports/backup.json"])],
             ["Type=oneshot", f"ExecStart={appliance} {words}", "Nice=10", "IOSchedulingClass=idle", "CPUWeight=20",
-             "MemoryHigh=25%", *extra, *_root(write=_backup_places(site))],
+             # A store behind ssh wants root's keys and known hosts.
+             "MemoryHigh=25%", *extra, *_root(write=_backup_places(site), home="read-only")],
         )  # fmt: skip
     if backs_up:
         texts["qanun-backup.timer"] = _timer("backup", f"OnCalendar=*-*-* {site.backup.at}\nPersistent=yes")
@@ -165,11 +176,14 @@ def _accounts_and_folders() -> list[Rendered]:
         ("/run/qanun", "0750", "qanun", "qanun"), ("/run/qanun-wishes", "0750", "qanun", "qanun"),
         ("/etc/qanun", "0755", "root", "root"),
     ]  # fmt: skip
+    # Whoever wrote the site file, the first day reads it as the web server's account; it holds no secret.
+    lines = "".join(f"d {path} {mode} {owner} {group} -\n" for path, mode, owner, group in folders)
+    lines += f"z {DATA}/site.toml 0640 root qanun -\n"
     return [
         Rendered(path="/etc/sysusers.d/qanun.conf", content=HEAD + accounts, then=("sysusers",)),
         Rendered(
             path="/etc/tmpfiles.d/qanun.conf", then=("tmpfiles",),
-            content=HEAD + "".join(f"d {path} {mode} {owner} {group} -\n" for path, mode, owner, group in folders),
+            content=HEAD + lines,
         ),
         # Logs outlive a failed release: they say why it was left again.
         Rendered(
@@ -188,7 +202,13 @@ def _backup_places(site: Site) -> list[str]:
     return [str(DATA), *([f"-{target}"] if target.startswith("/") else [])]
 
 
-def _root(more: str = "", *, write: Sequence[str] = (str(DATA),)) -> list[str]:
+def _releases() -> list[str]:
+    lines = hardened(families="AF_UNIX", network="none", capabilities="CAP_DAC_OVERRIDE", write=[str(DATA), "-/efi"])
+    kept = [line for line in lines if not line.startswith(("AmbientCapabilities", "PrivateDevices"))]
+    return [*kept, "DevicePolicy=closed", "DeviceAllow=block-* rw"]
+
+
+def _root(more: str = "", *, write: Sequence[str] = (str(DATA),), home: str = "yes") -> list[str]:
     capabilities = f"{_KEEPER} {more}".strip()
     lines = hardened(
         families="AF_UNIX AF_INET AF_INET6 AF_NETLINK", capabilities=capabilities, write=write, processes=True,
@@ -196,6 +216,7 @@ def _root(more: str = "", *, write: Sequence[str] = (str(DATA),)) -> list[str]:
     kept = [line for line in lines if not line.startswith("AmbientCapabilities")]
     # Becoming another account is a privileged call.
     kept = [line.replace("~@privileged @resources", "~@resources") for line in kept]
+    kept = [f"ProtectHome={home}" if line.startswith("ProtectHome=") else line for line in kept]
     return [*kept, *(line for line in ROOT if line.split("=")[0] not in {part.split("=")[0] for part in kept})]
 
 
