@@ -168,8 +168,8 @@ def started(folder: Path) -> Iterator[Server]:
     console = folder / "console"
     with console.open("wb") as log:
         process = subprocess.Popen(
-            ["unshare", "--mount", "--propagation", "private", "setpriv", "--pdeathsig", "KILL", "sh", "-uc", _START, "sh",
-             place, folder, disk, _NAME],
+            ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child",
+             "--mount-proc", "sh", "-uc", _START, "sh", place, folder, disk, _NAME],
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
         )  # fmt: skip
     try:
