@@ -155,3 +155,20 @@ def test_the_examples_give_a_site_that_the_appliance_accepts(name, tmp_path):
     assert len(sites) == (1 if name == "clinic" else 4)
     assert len({site.clinic.slug for site in sites}) == len(sites)
     assert all(site.ssh == "keys" and site.clinic.name_alt.startswith("عيادة") for site in sites)
+
+
+def test_what_the_operators_page_tells_to_type_exists():
+    text = (ANSIBLE / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^ {4}ansible-playbook (.+)$", text, re.MULTILINE)
+    assert {word for line in lines for word in re.findall(r"[a-z]+\.yml", line) if "-" not in word} >= set(PLAYBOOKS)
+    roles = "".join(path.read_text(encoding="utf-8") for path in FILES)
+    for line in lines:
+        words = line.split()
+        assert words[0] == "-i" and words[1] in {"my-clinic.yml", "my-fleet.yml"}, line
+        assert [word for word in words[2:] if word.endswith(".yml") and word in PLAYBOOKS], line
+        for name in re.findall(r"-e (\w+)=", line):
+            assert name in roles, line
+    for name in re.findall(r"`(qanun_\w+)`", text):
+        assert name in roles, name
+    for name in ("clinic", "fleet"):
+        assert f"inventory/{name}.yml" in text and (ANSIBLE / f"inventory/{name}.yml").exists()
