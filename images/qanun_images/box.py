@@ -40,14 +40,38 @@ class Box:
             raise AssertionError(f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done
 
+    def get(
+        self, path: str, *, scheme: str = "https", host: str = "clinic.lan", timeout: float = 15
+    ) -> tuple[int, str]:
+        """(status, body) as a browser on the network gets it; 0 when nothing answers. The box's own certificate is not looked at."""
+        command = ["curl", "-s", "-k", "-m", str(timeout), "--resolve", f"{host}:443:{ADDRESS}", "--resolve", f"{host}:80:{ADDRESS}",
+                   "--noproxy", "*", "-w", "\n%{http_code}", f"{scheme}://{host}{path}"]  # fmt: skip
+        body, _, status = subprocess.run(command, capture_output=True, text=True, check=False).stdout.rpartition("\n")
+        return int(status or 0), body
+
+    def wait_healthy(self, within_s: float) -> float:
+        """Seconds until /health answers 200. Raises AssertionError with what went wrong inside."""
+        began = time.monotonic()
+        while time.monotonic() - began < within_s:
+            if self.get("/health", timeout=3)[0] == 200:
+                return time.monotonic() - began
+            time.sleep(0.5)
+        said = self.run(
+            "sh",
+            "-c",
+            "systemctl --failed --no-legend; systemctl list-jobs --no-legend; journalctl -b --no-pager | tail -60",
+            check=False,
+        )
+        raise AssertionError(f"not healthy within {within_s:.0f} s:\n{said.stdout}")
+
 
 def cannot() -> str | None:
     """None, or why no container of a slot can run here."""
     if os.geteuid() != 0:
         return "starting a slot as a container needs root"
-    for name in ("systemd-nspawn", "nsenter", "ip"):
+    for name in ("systemd-nspawn", "nsenter", "ip", "curl"):
         if not shutil.which(name):
-            return f"{name} is not installed (Debian: systemd-container, util-linux, iproute2)"
+            return f"{name} is not installed (Debian: systemd-container, util-linux, iproute2, curl)"
     known = Path("/proc/filesystems").read_text()
     return None if "overlay" in known and "erofs" in known else "this kernel has no erofs or no overlay file system"
 

@@ -91,7 +91,7 @@ def signed_by(folder: Path, public: Path) -> bool:
     with tempfile.NamedTemporaryFile() as signature:
         try:
             Path(signature.name).write_bytes(
-                base64.b64decode((folder / "manifest.json.sig").read_text(), validate=True)
+                base64.b64decode((folder / "manifest.json.sig").read_text().strip(), validate=True)
             )
         except (OSError, ValueError):
             return False

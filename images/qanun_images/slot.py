@@ -32,6 +32,8 @@ _GONE = (
 )  # fmt: skip
 
 
+# Nobody but root signs in on the box: of Debian's programs that lend root's rights, only these are of use.
+_PRIVILEGED = frozenset({"unix_chkpwd", "dbus-daemon-launch-helper"})
 # The appliance's own `apply` writes the units, so that there is one place that knows them; of a box that has no site yet,
 # only that it waits for one.
 _STATIC = r"""
@@ -217,7 +219,10 @@ def _var(tree: Path) -> None:
             os.chown(factory / inside, info.st_uid, info.st_gid)
             rules.append(f"C /{inside} {stat.S_IMODE(info.st_mode):04o} {info.st_uid} {info.st_gid} -\n")
     shutil.rmtree(tree / "var")
-    (tree / "var").mkdir()
+    # What starts before the data disk is there, with a private /tmp, wants this folder to put something over.
+    for name, mode in (("var", 0o755), ("var/tmp", 0o1777)):
+        (tree / name).mkdir()
+        (tree / name).chmod(mode)
     (tree / "usr/lib/tmpfiles.d/qanun-var.conf").write_text("".join(rules))
 
 
@@ -242,6 +247,8 @@ def _tidy(tree: Path, epoch: int) -> None:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     for path in _everything(tree):
         info = path.lstat()
+        if stat.S_ISREG(info.st_mode) and info.st_mode & 0o6000 and path.name not in _PRIVILEGED:
+            path.chmod(stat.S_IMODE(info.st_mode) & 0o1777)
         if info.st_mtime > epoch or path.is_dir():
             os.utime(path, (epoch, epoch), follow_symlinks=False)
     os.utime(tree, (epoch, epoch))

@@ -1,0 +1,112 @@
+"""The built slot, started: from a site file alone to the true application over HTTPS, with nothing open beside it."""
+
+import re
+import tomllib
+
+import pytest
+from qanun_images import box as boxes
+
+from qanun.app import SystemService
+from qanun.app.build import gather
+from qanun_appliance.render import open_ports
+from qanun_appliance.site import parse_site
+
+
+def test_the_application_answers_over_https_in_the_clinics_language(box):
+    status, body = box.get("/health")
+    assert (status, '"ok"' in body) == (200, True)
+    status, body = box.get("/sign-in")
+    assert status == 200 and 'dir="rtl"' in body and "عيادة الرازي" in body
+    assert box.get("/sign-in", scheme="http")[0] in {301, 308}
+
+
+def test_assets_come_with_the_wheel(box):
+    _, page = box.get("/sign-in")
+    asset = re.search(r'href="(/static/[^"]+\.css[^"]*)"', page).group(1)
+    status, body = box.get(asset)
+    assert status == 200 and len(body) > 1000
+
+
+def test_every_unit_is_well_and_the_gate_says_so(box):
+    assert box.run("systemctl", "--failed", "--no-legend", "--plain").stdout.strip() == ""
+    for unit in (
+        "qanun-web",
+        "qanun-jobs",
+        "qanun-media@1",
+        "qanun-turn",
+        "qanun-postgresql",
+        "caddy",
+        "qanun-doctor.timer",
+    ):
+        assert box.run("systemctl", "is-active", unit).stdout.strip() == "active", unit
+    box.run("systemctl", "start", "qanun-health.service", timeout=120)
+
+
+def test_nothing_listens_but_what_is_allowed(box):
+    site = parse_site(tomllib.loads((box.var / "lib/qanun/site.toml").read_text()))
+    allowed = set(open_ports(site, gather()[0].all(SystemService)))
+    outside = {
+        (kind, port)
+        for kind, address, port in boxes.listeners(box)
+        if not address.startswith("127.") and address != "::1"
+    }
+    assert outside <= allowed, outside - allowed
+    assert {("tcp", 443), ("tcp", 80), ("udp", 3478)} <= outside
+    assert not {port for _, port in outside} & {22, 3479, 5355, 5432, 8000}
+    inside = {port for _, address, port in boxes.listeners(box) if address.startswith("127.")}
+    assert inside <= {53, 8000}, inside
+
+
+def test_applying_once_more_changes_nothing(box):
+    assert box.run("qanun", "appliance", "apply", "--check").stdout.splitlines()[-1] == "0 would change"
+    assert box.run("qanun", "appliance", "apply").stdout.splitlines()[-1] == "changed=0"
+
+
+def test_services_are_shut_in(box):
+    said = box.run("systemd-analyze", "security", "--no-pager", check=False).stdout
+    rated = {name: float(mark) for name, mark in re.findall(r"^(\S+)\.service\s+([0-9.]+)", said, re.MULTILINE)}
+    ours = {name: mark for name, mark in rated.items() if name.startswith("qanun-") or name == "caddy"}
+    assert len(ours) >= 5 and all(mark <= 3.0 for mark in ours.values()), ours
+
+
+@pytest.mark.parametrize(
+    ("path", "wanted"),
+    [
+        ("/var/lib/qanun/secrets", "700 root root"), ("/var/lib/qanun/site.toml", "640 root qanun"),
+        ("/var/lib/qanun/keys", "700 qanun qanun"), ("/var/lib/qanun/keys/master.key", "600 qanun qanun"),
+        ("/var/lib/qanun/postgresql", "700 postgres postgres"), ("/etc/qanun/qanun.env", "640 root qanun"),
+        ("/opt/qanun", "755 root root"),
+    ],
+)  # fmt: skip
+def test_data_and_keys_are_for_those_who_need_them(box, path, wanted):
+    assert box.run("stat", "-c", "%a %U %G", path).stdout.strip() == wanted
+
+
+def test_the_root_cannot_be_written_and_nothing_below_etc_is_kept(box):
+    assert box.run("touch", "/usr/lib/qanun/x", check=False).returncode != 0
+    assert box.run("touch", "/opt/qanun/x", check=False).returncode != 0
+    assert "overlay" in box.run("findmnt", "-no", "FSTYPE", "/etc").stdout
+
+
+def test_the_web_server_cannot_read_roots_secrets(box):
+    done = box.run("runuser", "-u", "qanun", "--", "ls", "/var/lib/qanun/secrets", check=False)
+    assert done.returncode != 0
+
+
+def test_the_database_compiles_no_queries_and_is_on_its_socket_alone(box):
+    asked = "select current_setting('jit'), current_setting('listen_addresses'), current_setting('data_checksums')"
+    said = box.run("psql", "-h", "/run/postgresql", "-U", "postgres", "-XtA", "-c", asked).stdout.strip()
+    assert said == "off||on"
+
+
+def test_another_start_finds_everything_again(box):
+    def known():
+        asked = "select (select count(*) from core_user), (select system_identifier from pg_control_system())"
+        return box.run("psql", "-h", "/run/postgresql", "-U", "postgres", "-XtA", "-d", "qanun", "-c", asked).stdout
+
+    before, marker = known(), box.run("cat", "/var/lib/qanun/state.json").stdout
+    box.run("touch", "/etc/forgotten")
+    box.stop()
+    box.start()
+    assert (known(), box.run("cat", "/var/lib/qanun/state.json").stdout) == (before, marker)
+    assert box.run("test", "-e", "/etc/forgotten", check=False).returncode == 1
