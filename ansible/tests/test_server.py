@@ -5,13 +5,14 @@ The tests of this file go in order: each finds the server as the one before left
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
 import urllib.request
 from http.cookiejar import CookieJar
 
 import pytest
-from conftest import BACKUPS, PASSWORD, play
+from playing import BACKUPS, PASSWORD, play
 
 from qanun_appliance.places import ACCOUNTS
 
@@ -67,8 +68,10 @@ def test_a_stock_debian_becomes_a_clinics_machine_and_a_second_run_changes_nothi
         assert (second.code, second.recap["changed"]) == (0, 0), second.said
         FIGURES[f"{name} second"] = second.seconds
     print({name: round(seconds, 1) for name, seconds in FIGURES.items()})
-    assert FIGURES["install.yml first"] + FIGURES["configure.yml first"] < 300
-    assert FIGURES["install.yml second"] + FIGURES["configure.yml second"] < 30
+    # Where others work at the same time, each gets its share of the machine only.
+    shared = max(1.0, os.getloadavg()[1] / (os.cpu_count() or 1))
+    assert FIGURES["install.yml first"] + FIGURES["configure.yml first"] < 300 * shared
+    assert FIGURES["install.yml second"] + FIGURES["configure.yml second"] < 30 * shared
     asked = run("configure.yml", inventory, "--check")
     assert (asked.code, asked.recap["changed"]) == (0, 0), asked.said
 
@@ -180,6 +183,9 @@ def present(server) -> str:
 def test_an_upgrade_keeps_the_data_and_a_rollback_too(server, inventory, make_release, tmp_path_factory):
     newer = make_release(tmp_path_factory.mktemp("newer") / "release", "0.1.90")
     old = present(server)
+    asked = run("upgrade.yml", inventory, "--check", qanun_release=str(newer))
+    assert asked.code == 0 and asked.recap["changed"] > 0, asked.said
+    assert present(server) == old and "0.1.90" not in server.ssh("ls /opt/qanun.d")
     upgraded = run("upgrade.yml", inventory, qanun_release=str(newer))
     assert upgraded.code == 0, upgraded.said
     assert "0 differences" in upgraded.said  # the backup before it was proven
@@ -187,6 +193,9 @@ def test_an_upgrade_keeps_the_data_and_a_rollback_too(server, inventory, make_re
     assert sign_in(server, PASSWORD)[0] == 200
     again = run("upgrade.yml", inventory, qanun_release=str(newer))
     assert (again.code, again.recap["changed"]) == (0, 0), again.said
+    asked = run("rollback.yml", inventory, "--check")
+    assert asked.code == 0, asked.said
+    assert present(server).startswith("0.1.90-")
     back = run("rollback.yml", inventory)
     assert back.code == 0, back.said
     assert present(server) == old
