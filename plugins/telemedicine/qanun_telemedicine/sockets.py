@@ -22,7 +22,6 @@ from qanun.api import (
     Context,
     Forbidden,
     Invalid,
-    NotFound,
     OpenContext,
     QanunError,
     Unavailable,
@@ -31,9 +30,10 @@ from qanun.api import (
 from qanun_telemedicine import schemas, service
 from qanun_telemedicine.check import RoundTrip
 from qanun_telemedicine.media import Media, ice_servers, media_of
-from qanun_telemedicine.models import ADMITTED, IN_PROGRESS, OPEN, Attachment, Consultation, Participant
-from qanun_telemedicine.moderation import in_group
+from qanun_telemedicine.models import ADMITTED, IN_PROGRESS, OPEN, Consultation, Participant
+from qanun_telemedicine.moderation import admitted_guest, confirm_place, in_group, write_concern
 from qanun_telemedicine.permissions import Telemedicine
+from qanun_telemedicine.replies import answer, file_of, media_code, tag
 from qanun_telemedicine.service import group, quality
 from qanun_telemedicine.service.consultations import TOPIC
 from qanun_telemedicine.settle import recording_failed, settle
@@ -135,20 +135,20 @@ class Line:
         except Invalid as error:
             async with self.open_context() as ctx:
                 fields = {name: ctx.locale.resolve(text) for name, text in error.fields.items()}
-            await self._send({"type": "problem", "code": error.code, "fields": fields, "about": _tag(message)})
+            await self._send({"type": "problem", "code": error.code, "fields": fields, "about": tag(message)})
         except QanunError as error:
             if number is not None:
-                await self._send({"type": "error", "number": number, "code": _media_code(error)})
+                await self._send({"type": "error", "number": number, "code": media_code(error)})
                 if error.details.get("code") in ("locked", "full"):
-                    await self._send({"type": "problem", "code": error.details["code"], "about": _tag(message)})
+                    await self._send({"type": "problem", "code": error.details["code"], "about": tag(message)})
             else:
-                await self._send({"type": "problem", "code": error.code, "about": _tag(message)})
+                await self._send({"type": "problem", "code": error.code, "about": tag(message)})
         except (WebSocketDisconnect, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever failed, the call goes on
             # The database is away, most likely. The page keeps what it has and says so.
-            log.warning("consultation_message_failed", about=_tag(message), error=type(error).__name__)
-            await self._send({"type": "problem", "code": "unavailable", "about": _tag(message)})
+            log.warning("consultation_message_failed", about=tag(message), error=type(error).__name__)
+            await self._send({"type": "problem", "code": "unavailable", "about": tag(message)})
 
     async def _act(self, message: schemas.Message) -> None:
         match message:
@@ -169,7 +169,7 @@ class Line:
                 await self._join(message)
             case schemas.Offer():
                 described = await self._worker().client.offer(self.room, self.person, message.sdp, message.sources)
-                await self._send(_answer(message.number, described))
+                await self._send(answer(message.number, described))
             case schemas.Back():
                 await self._come()
             case schemas.Leave():
@@ -177,9 +177,9 @@ class Line:
             case schemas.Enter():
                 await self._enter()
             case schemas.Concern():
-                await self._with_row(lambda ctx, row, person: _write_concern(ctx, row, message.text), lock=True)
+                await self._with_row(lambda ctx, row, person: write_concern(ctx, row, message.text), lock=True)
             case schemas.Place():
-                await self._with_row(lambda ctx, row, person: _place(ctx, row, message), lock=True)
+                await self._with_row(lambda ctx, row, person: confirm_place(ctx, row, message), lock=True)
             case schemas.Say():
                 await self._with_row(
                     lambda ctx, row, person: service.say(ctx, row, person, message.id, message.text), inside=True
@@ -224,7 +224,7 @@ class Line:
         async with self.open_context() as ctx:
             row, person = await self._row(ctx, lock=lock)
             if inside:
-                await _admitted_guest(ctx, row)
+                await admitted_guest(ctx, row)
             await act(ctx, row, person)
 
     def _worker(self) -> Media:
@@ -239,7 +239,7 @@ class Line:
         async def come(ctx: Context, row: Consultation, person: Participant) -> None:
             if row.state != IN_PROGRESS:
                 raise Forbidden("not admitted") if row.state in OPEN else Conflict("the consultation is over")
-            await _admitted_guest(ctx, row)
+            await admitted_guest(ctx, row)
             await group.may_come(ctx, row, person)
             await service.arrive(ctx, row, person, "call", self.connection)
 
@@ -252,7 +252,7 @@ class Line:
     async def _join(self, message: schemas.Join) -> None:
         media = await self._come()
         described = await media.client.join(self.room, self.person, message.sdp, message.sources)
-        await self._send(_answer(message.number, described))
+        await self._send(answer(message.number, described))
 
     async def _check(self, message: schemas.Check) -> None:
         """The page tries its devices before anybody is there; who is in the call needs no try."""
@@ -333,7 +333,7 @@ class Line:
             await self._send({
                 "type": "said", "id": str(line.id), "client_id": str(line.client_id), "text": line.text,
                 "from": str(author.id), "name": author.name, "me": author.id == person.id, "at": line.sent_at.isoformat(),
-                "file": _file(files.get(line.id)),
+                "file": file_of(files.get(line.id)),
             })  # fmt: skip
 
     async def _lines(self, ctx: Context, row: Consultation) -> list[Any]:
@@ -464,53 +464,6 @@ class Line:
             async with self.open_context() as ctx:
                 row, person = await self._row(ctx)
                 await service.loosen(ctx, row, person, self.connection)
-
-
-async def _place(ctx: Context, row: Consultation, message: schemas.Place) -> None:
-    if ctx.actor.kind == "guest":
-        raise Forbidden("the patient's own place")
-    await service.confirm_place(ctx, row, message.text, message.country)
-
-
-def _file(found: Attachment | None) -> dict[str, Any] | None:
-    if found is None:
-        return None
-    return {"id": str(found.id), "name": found.name, "type": found.content_type, "size": found.size}
-
-
-async def _admitted_guest(ctx: Context, row: Consultation) -> None:
-    """Raises Forbidden for a guest who has not been let in."""
-    if ctx.actor.kind == "guest" and (await service.acting_guest(ctx, row.id)).state != ADMITTED:
-        raise Forbidden("not admitted")
-
-
-async def _write_concern(ctx: Context, row: Consultation, text: str) -> None:
-    if ctx.actor.kind == "guest":
-        raise Forbidden("the patient's own words")
-    await service.write_concern(ctx, row, text)
-
-
-def _answer(number: int, described: Any) -> dict[str, Any]:
-    return {
-        "type": "answer",
-        "number": number,
-        "sdp": described.sdp,
-        "tracks": [msgspec.to_builtins(track) for track in described.tracks],
-        "wanted": described.wanted,
-        "connection": described.connection,
-        "revision": described.revision,
-    }
-
-
-def _tag(message: schemas.Message) -> str:
-    return str(message.__struct_config__.tag)
-
-
-def _media_code(error: QanunError) -> str:
-    """`closed` and `forbidden` make the page's media session give up; anything else is tried again."""
-    if isinstance(error, Conflict | NotFound):
-        return "closed"
-    return "forbidden" if isinstance(error, Forbidden) else error.code
 
 
 @contextlib.contextmanager

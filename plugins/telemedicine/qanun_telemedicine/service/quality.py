@@ -43,7 +43,8 @@ def sample(
     """Keep one: the worker's `figures` and what the page `told` since the last."""
     state = str(figures.get("state", ""))
     loss, up = _share(figures.get("loss_down")), _share(figures.get("loss_up"))
-    rtt, jitter = _whole(figures.get("rtt_ms"), 60_000), _whole(figures.get("jitter_ms"), 60_000)
+    # Nothing is known of the way before the first report: the worker says 0 then.
+    rtt, jitter = _whole(figures.get("rtt_ms") or None, 60_000), _whole(figures.get("jitter_ms"), 60_000)
     freezes = _whole(told.get("freezes"), 100)
     network = str(told.get("network", ""))
     kept = QualitySample(
