@@ -31,6 +31,8 @@ from qanun_appliance.site import Site
 
 _TRY_S = 5.0
 _STUN_MAGIC = 0x2112A442
+#: What a release answers for, whatever network it stands in.
+_DECIDES = frozenset({"web", "database", "media"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,8 +157,9 @@ def wait_until_well(site: Site, places: Places, at: Where, seconds: float) -> li
 def gate(places: Places, found: list[Probe]) -> str:
     """Write down how this boot went, where the next one finds it; returns `well`, `stay` or `leave`.
 
-    `leave` only from one of the image's slots, and only for a release that never was well here: a release that was is
-    not to blame, and starting it again and again helps nobody.
+    `leave` only from one of the image's slots, only for a release that never was well here, and only where another one
+    was: a release that worked is not to blame, and with nothing to go back to, starting again and again helps nobody. Nor
+    is a release to blame for a network cable: the relay, which wants an address, does not decide.
     """
     running = version("qanun")
     report = places.reports / "boot.json"
@@ -165,7 +168,7 @@ def gate(places: Places, found: list[Probe]) -> str:
     except (OSError, ValueError):
         before = {}
     proven = list(before.get("proven", []))
-    well = all(probe.well for probe in found)
+    well = all(probe.well for probe in found if probe.name in _DECIDES)
     if well:
         proven = [*[one for one in proven if one != running], running][-5:]
     boots = [*before.get("boots", []), {
@@ -176,7 +179,7 @@ def gate(places: Places, found: list[Probe]) -> str:
     os.sync()
     if well:
         return "well"
-    return "leave" if is_slot(places) and running not in proven else "stay"
+    return "leave" if is_slot(places) and proven and running not in proven else "stay"
 
 
 def leave() -> None:

@@ -310,6 +310,8 @@ def slot(places):
 
 def test_a_release_that_never_worked_here_is_left_and_says_why(places):
     slot(places)
+    places.reports.mkdir(exist_ok=True)
+    (places.reports / "boot.json").write_text('{"proven": ["0.0.9"], "boots": []}')
     assert gate(places, ILL) == "leave"
     assert "the page answers 502" in (places.reports / "boot.json").read_text()
 
@@ -318,6 +320,13 @@ def test_a_release_that_has_worked_here_is_not_started_again_and_again(places):
     slot(places)
     assert gate(places, WELL) == "well"
     assert gate(places, ILL) == "stay"
+
+
+def test_with_nothing_to_go_back_to_and_for_a_missing_cable_nothing_is_started_again(places):
+    slot(places)
+    assert gate(places, ILL) == "stay"
+    cable = [*WELL, Probe(name="media"), Probe(name="turn", said="this machine has no address")]
+    assert gate(places, cable) == "well"
 
 
 def test_a_server_that_is_not_the_image_never_restarts_itself(places):

@@ -58,7 +58,8 @@ def database_of(
 ) -> Iterator[Aside]:
     """The set's database, running in `scratch` (its files are `scratch/data`), replayed to its mark or to the last piece
     of the log that is in the backup. Stopped cleanly at the end; the files stay."""
-    scratch.mkdir(mode=0o755, parents=True, exist_ok=True)
+    scratch.mkdir(parents=True, exist_ok=True)
+    scratch.chmod(0o711)  # whatever the umask is: PostgreSQL's account passes through it
     data, log = scratch / "data", scratch / "log"
     data.mkdir(mode=0o700)
     hand_over(data)

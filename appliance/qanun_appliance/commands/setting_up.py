@@ -102,7 +102,7 @@ def first_boot_command(arguments: Sequence[str]) -> int:
         "waits": "site.toml names no administrator; nobody can sign in yet",
     }
     print(said[outcome])
-    return 0 if outcome != "waits" else 1
+    return 0
 
 
 def health_command(arguments: Sequence[str]) -> int:
@@ -118,11 +118,13 @@ def health_command(arguments: Sequence[str]) -> int:
     found = wait_until_well(site, places, where(site), options.wait)
     for probe in found:
         print(f"{probe.name}: {probe.said or 'well'}")
-    well = all(probe.well for probe in found)
-    if options.gate and gate(places, found) == "leave":
+    if not options.gate:
+        return 0 if all(probe.well for probe in found) else 1
+    verdict = gate(places, found)
+    if verdict == "leave":
         print("this release does not work here; starting again, the boot loader counts")
         leave()
-    return 0 if well else 1
+    return 0 if verdict == "well" else 1
 
 
 COMMANDS: tuple[CliCommand, ...] = (
