@@ -191,6 +191,10 @@ class House:
                 admit = re.findall(r'action="([^"]+/admit)"', "".join(mine))
             await post(doctor, admit[0], {"way": "vouched"})
             await expect(page.locator("#telemedicine-call")).to_have_attribute("data-running", "true", timeout=20_000)
+            # Only who is in the call raises a hand.
+            await expect(page.locator("#telemedicine-call")).to_have_attribute(
+                "data-media", "connected", timeout=20_000
+            )
             if number == 0:
                 # Shown from three people on, and who comes first is alone.
                 await page.evaluate("document.querySelector('[data-group-act=hand]').click()")
