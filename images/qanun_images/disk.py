@@ -1,4 +1,4 @@
-"""The disk that a machine starts from, and the stick that installs it: slots and boot files in their partitions.
+"""The disk that a machine starts from: slot and boot file in their partitions.
 
 No loop device and no mount: every partition is written as a file and copied to its place. The disk ends with room for the
 encrypted partition that the box makes on its first start; nothing of it is in here.
@@ -33,19 +33,6 @@ def disk(steps: Steps, slot: Slot) -> Path:
     ]
     esp = _esp(slot, "esp.img", ESP_MIB, {boot: slot.boot_file})
     return _assemble(slot, "disk.raw", DISK_MIB, partitions, {0: esp, 1: slot.image})
-
-
-def stick(steps: Steps, slot: Slot) -> Path:
-    """`installer.raw`: starts the same slot as an installer, and carries what it puts onto the machine's disk."""
-    steps.tell("the installer")
-    size = -(-slot.image.stat().st_size // MIB)
-    partitions = [("qanun-usb-esp", _ESP_TYPE, 256), (f"qanun-usb-{slot.version}", _ROOT_TYPE, size)]
-    files = {
-        f"EFI/Linux/qanun-usb_{slot.version}.efi": slot.usb_boot_file,
-        f"qanun/qanun_{slot.version}.efi": slot.boot_file,
-    }
-    esp = _esp(slot, "installer-esp.img", 256, files)
-    return _assemble(slot, "installer.raw", 256 + size + 2, partitions, {0: esp, 1: slot.image})
 
 
 def qcow2(steps: Steps, slot: Slot) -> Path:

@@ -21,7 +21,7 @@ from qanun_images.places import PYTHON
 from qanun_images.slot import Slot
 
 _REVISION = re.compile(r"""^revision(?:: str)? = ["']([^"']+)["']""", re.MULTILINE)
-_HASHED = ("slot.img", "*.efi", "disk.raw", "disk.qcow2", "installer.raw", "sbom.cdx.json")
+_HASHED = ("slot.img", "*.efi", "disk.raw", "disk.qcow2", "sbom.cdx.json")
 
 
 def sha256(path: Path) -> str:

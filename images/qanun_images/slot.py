@@ -72,10 +72,6 @@ class Slot:
         return self.folder / f"qanun_{self.version}.efi"
 
     @property
-    def usb_boot_file(self) -> Path:
-        return self.folder / f"qanun-usb_{self.version}.efi"
-
-    @property
     def tree(self) -> Path:
         return self.folder / "tree"
 
@@ -129,7 +125,7 @@ def build(
     _tidy(tree, epoch)
     steps.tell("compressing the root")
     roothash, size = _seal(bench, folder, release, epoch)
-    _boot_files(bench, folder, release, epoch, kernel, roothash, size)
+    _boot_file(bench, folder, release, epoch, kernel, roothash, size)
     if (folder / "slot.img").stat().st_size > SLOT_BUDGET:
         raise Missing(f"the slot has {(folder / 'slot.img').stat().st_size} bytes; {SLOT_BUDGET} is the most")
     source = hashlib.sha256(
@@ -282,18 +278,14 @@ def _seal(bench: Path, folder: Path, release: str, epoch: int) -> tuple[str, int
     return found.group(1), size
 
 
-def _boot_files(bench: Path, folder: Path, release: str, epoch: int, kernel: str, roothash: str, size: int) -> None:
+def _boot_file(bench: Path, folder: Path, release: str, epoch: int, kernel: str, roothash: str, size: int) -> None:
     common = (f"root=/dev/mapper/qanun-root rootfstype=erofs ro qanun.roothash={roothash} qanun.hashoffset={size} "
               "systemd.machine_id=firmware panic=10 quiet console=ttyS0,115200 console=tty0")  # fmt: skip
-    for name, more in (
-        (f"qanun_{release}.efi", f"qanun.slot=qanun-root-{release}"),
-        # From a stick: nothing of the machine's own disks is touched until a person has named one.
-        (f"qanun-usb_{release}.efi", f"qanun.slot=qanun-usb-{release} systemd.unit=qanun-install.target fstab=no"),
-    ):
-        tools.run_in(
-            bench, ["ukify", "build", "--linux=/out/vmlinuz", "--initrd=/out/initrd", f"--uname={kernel}",
-                    "--stub=/usr/lib/systemd/boot/efi/linuxx64.efi.stub", "--os-release=@/out/tree/usr/lib/os-release",
-                    f"--cmdline={common} {more}", f"--output=/out/{name}"],
-            binds={folder: "/out"}, epoch=epoch,
-        )  # fmt: skip
-        (folder / name).chmod(0o644)
+    name = f"qanun_{release}.efi"
+    command = [
+        "ukify", "build", "--linux=/out/vmlinuz", "--initrd=/out/initrd", f"--uname={kernel}",
+        "--stub=/usr/lib/systemd/boot/efi/linuxx64.efi.stub", "--os-release=@/out/tree/usr/lib/os-release",
+        f"--cmdline={common} qanun.slot=qanun-root-{release}", f"--output=/out/{name}",
+    ]  # fmt: skip
+    tools.run_in(bench, command, binds={folder: "/out"}, epoch=epoch)
+    (folder / name).chmod(0o644)

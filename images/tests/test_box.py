@@ -12,11 +12,13 @@ from qanun_appliance.render import open_ports
 from qanun_appliance.site import parse_site
 
 
-def test_the_application_answers_over_https_in_the_clinics_language(box):
+def test_the_application_answers_over_https_in_the_readers_language(box):
     status, body = box.get("/health")
     assert (status, '"ok"' in body) == (200, True)
-    status, body = box.get("/sign-in")
-    assert status == 200 and 'dir="rtl"' in body and "عيادة الرازي" in body
+    status, page = box.get("/sign-in", language="ar")
+    assert status == 200 and 'dir="rtl"' in page and "Sign in" not in page
+    status, page = box.get("/sign-in", language="en")
+    assert status == 200 and 'dir="ltr"' in page and "Sign in" in page
     assert box.get("/sign-in", scheme="http")[0] in {301, 308}
 
 
