@@ -195,6 +195,8 @@ class House:
             await expect(page.locator("#telemedicine-call")).to_have_attribute(
                 "data-media", "connected", timeout=20_000
             )
+            if "recorded" in self.found:
+                await page.click('[data-consent] [data-answer="given"]', timeout=20_000)
             if number == 0:
                 # Shown from three people on, and who comes first is alone.
                 await page.evaluate("document.querySelector('[data-group-act=hand]').click()")

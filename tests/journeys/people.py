@@ -28,16 +28,18 @@ _FIGURES = """async () => {
   return out;
 }"""
 
-#: Leaves a browser only the relay by TCP, as a network does that lets nothing else through.
-ONLY_TCP = """{
+
+def only(way: str) -> str:
+    """Leaves a browser the relay by this way alone (`udp` or `tcp`), as a network does that lets nothing else through."""
+    return """{
   const Real = RTCPeerConnection;
   globalThis.RTCPeerConnection = class extends Real {
     constructor(settings = {}) {
-      const servers = (settings.iceServers ?? []).map((one) => ({ ...one, urls: [one.urls].flat().filter((url) => url.includes('transport=tcp')) }));
+      const servers = (settings.iceServers ?? []).map((one) => ({ ...one, urls: [one.urls].flat().filter((url) => url.includes('transport=WAY')) }));
       super({ ...settings, iceServers: servers });
     }
   };
-}"""
+}""".replace("WAY", way)
 
 
 async def until(condition: Callable[[], Awaitable[Any]], what: str, patience: float = PATIENCE_S) -> Any:

@@ -149,6 +149,7 @@ async def room(inside: Inside) -> AsyncIterator[Room]:  # noqa: F811
     await made.end()
 
 
+@pytest.mark.long
 async def test_a_weak_line_gets_a_smaller_layer_and_nobody_else_does(room: Room) -> None:
     await until(lambda: room.sees(room.near) == room.sees(room.far) == "f", "both get the widest")
     room.loss = 100
