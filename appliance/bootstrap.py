@@ -256,7 +256,8 @@ def debian_program(name: str, package: str, steps: Steps) -> Path:
         return Path(found)
     folder = unpack_debian(package, steps)
     binary = next(
-        (folder / place / name for place in ("usr/bin", "usr/sbin", "bin") if (folder / place / name).exists()), None
+        (folder / place / name for place in ("usr/bin", "usr/sbin", "bin", "sbin") if (folder / place / name).exists()),
+        None,
     )
     if binary is None:
         raise Missing(f"Debian's package {package} holds no {name}")
