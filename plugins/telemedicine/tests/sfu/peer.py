@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import re
+from collections import Counter
 from typing import Any
 
 from aiortc import (
@@ -78,6 +79,8 @@ class Peer:
         self._certificate = RTCCertificate.generateCertificate()
         self.answer = ""
         self.sequence = 0
+        #: How many packets of each layer were sent: a layer that pauses goes on with the next number, as browsers do.
+        self.shown: Counter[str] = Counter()
 
     async def offer(self) -> str:
         self._gatherer = RTCIceGatherer(iceServers=[])
@@ -158,8 +161,9 @@ class Peer:
         self.sequence += 1
         for rid in rids:
             ssrc, width, size = LAYERS[rid]
-            payload = vp8_payload(key=key, picture=self.sequence & 0x7FFF, width=width).ljust(size, b"\0")
-            made = rtp.Packet(96, self.sequence & 0xFFFF, self.sequence * 900, ssrc, payload, True)
+            self.shown[rid] += 1
+            payload = vp8_payload(key=key, picture=self.shown[rid] & 0x7FFF, width=width).ljust(size, b"\0")
+            made = rtp.Packet(96, self.shown[rid] & 0xFFFF, self.sequence * 900, ssrc, payload, True)
             await self.send(rtp.serialise(made, rtp.extension_block([(4, b"1"), (10, rid.encode())])))
 
     async def report(self, fraction_lost: int) -> None:
