@@ -10,16 +10,19 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from qanun.errors import Forbidden
+from qanun.errors import ConfirmationNeeded, Forbidden
 from qanun.tenancy.models import TenantInfo
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
 ActorKind = Literal["user", "patient", "guest", "system"]
+
+#: How long somebody who has said who they are is taken at their word for acts that ask for it.
+FRESH = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,12 @@ class Actor:
     session_id: uuid.UUID | None = None
     patient_id: uuid.UUID | None = None
     practitioner_id: uuid.UUID | None = None
+    #: When they last proved who they are, by signing in or by confirming it.
+    confirmed_at: datetime | None = None
+
+    def is_fresh(self, now: datetime) -> bool:
+        """Whether that was at most `FRESH` ago. The system needs no proof; a guest has none to give."""
+        return self.kind == "system" or (self.confirmed_at is not None and now - self.confirmed_at <= FRESH)
 
 
 SYSTEM = Actor(kind="system", id=uuid.UUID(int=0), name="system")
@@ -142,6 +151,14 @@ class Context:
         """Raises Forbidden (and leaves an audit entry through the caller's failed transaction) when `can` says no."""
         if not self.can(permission):
             raise Forbidden(f"{permission} is needed", permission=str(permission))
+
+    def require_fresh(self) -> None:
+        """Raises ConfirmationNeeded unless the actor has just signed in or confirmed who they are.
+
+        A route says the same with `fresh=True`, before its form is read; this is for acts that only sometimes need it.
+        """
+        if not self.actor.is_fresh(self.now):
+            raise ConfirmationNeeded("confirm who you are")
 
     def audit(
         self,

@@ -42,6 +42,13 @@ class Forbidden(QanunError):
     code = "forbidden"
 
 
+class ConfirmationNeeded(QanunError):
+    """Signed in and allowed, but too long ago for this act: the person says once more who they are, and it goes on."""
+
+    status = 403
+    code = "confirm"
+
+
 class Invalid(QanunError):
     """Input that cannot be accepted. `fields` maps a field's name to the sentence shown beside it."""
 

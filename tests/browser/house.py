@@ -237,7 +237,8 @@ def _refused(answer: Any) -> bool:
 
 
 async def speak(page: Page, language: str) -> None:
-    await post(page, "/language", {"language": language, "back": "/"})
+    here = re.sub(r"^https?://[^/]+", "", page.url)
+    await post(page, "/language", {"language": language, "back": here})
 
 
 async def post(page: Page, path: str, values: Any = None) -> int:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from qanun.db import TenantModel, new_id, patient_key, practitioner_key, ref
     from qanun.errors import (
         ConfigurationError,
+        ConfirmationNeeded,
         Conflict,
         Forbidden,
         Invalid,
@@ -125,6 +126,7 @@ __all__ = [
     "CliCommand",
     "Config",
     "ConfigurationError",
+    "ConfirmationNeeded",
     "Conflict",
     "Context",
     "Contributed",

@@ -24,6 +24,8 @@ AUDIT_EVENTS = (
     AuditEventType(id="core.portal.sign-in-refused", label=N_("Could not sign in to the portal"), action="execute"),
     AuditEventType(id="core.portal.sign-out", label=N_("Signed out of the portal"), action="execute"),
     AuditEventType(id="core.portal.invite", label=N_("Was invited to the portal"), action="create"),
+    AuditEventType(id="core.session.confirm", label=N_("Confirmed who they are"), action="execute"),
+    AuditEventType(id="core.session.confirm-refused", label=N_("Could not confirm who they are"), action="execute"),
     AuditEventType(id="core.guest.enter", label=N_("Came in by a guest’s link"), action="execute"),
     AuditEventType(id="core.guest.revoke", label=N_("Took back a guest’s link"), action="update"),
     AuditEventType(id="core.audit.read", label=N_("Read the audit"), action="read"),

@@ -21,6 +21,7 @@ from qanun.app.build import Assembly
 from qanun.app.lifespan import Lifespan
 from qanun.errors import QanunError
 from qanun.web.authorise import authorise, provide_ctx, provide_open_context
+from qanun.web.confirm import CONFIRM_ROUTES
 from qanun.web.core_routes import CORE_ROUTES
 from qanun.web.errors import EXCEPTION_HANDLERS
 from qanun.web.forms import provide_form
@@ -39,7 +40,7 @@ warnings.filterwarnings("ignore", category=LitestarDeprecationWarning)
 
 def web_application(assembly: Assembly) -> Litestar:
     """The ASGI application. Raises ConfigurationError when a route declares no permission."""
-    routers: list[Any] = [Router("/", route_handlers=list(CORE_ROUTES), opt={"plugin": "core"})]
+    routers: list[Any] = [Router("/", route_handlers=[*CORE_ROUTES, *CONFIRM_ROUTES], opt={"plugin": "core"})]
     for slug, handler in assembly.plugins.routes:
         routers.append(Router("/", route_handlers=[handler], opt={"plugin": slug}))
     application = Litestar(

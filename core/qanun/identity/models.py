@@ -64,6 +64,8 @@ class SignInSession(GlobalModel):
     tenant_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("core_tenant.id"))
     locale: Mapped[str] = mapped_column(default="")
     seen_at: Mapped[datetime]
+    #: When its owner last proved who they are; null for guests, who cannot.
+    confirmed_at: Mapped[datetime | None]
     expires_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
 

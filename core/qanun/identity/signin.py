@@ -42,6 +42,7 @@ INVITATION_LIFE = timedelta(days=14)
 INVITATION_ATTEMPTS = 5
 GUEST_IDLE = timedelta(minutes=30)
 WRONG = N_("The sign-in name or the password is not right.")
+WRONG_PASSWORD = N_("The password is not right.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class SignedIn:
     disabled_plugins: frozenset[str]
     seen_at: datetime
     guest_id: uuid.UUID | None = None
+    confirmed_at: datetime | None = None
 
 
 async def begin(session: AsyncSession, kind: str, life: timedelta, **owner: object) -> str:
@@ -68,18 +70,21 @@ async def begin(session: AsyncSession, kind: str, life: timedelta, **owner: obje
     now = datetime.now(UTC)
     token = random_token()
     session.add(
-        SignInSession(id=new_id(), token_hash=token_hash(token), kind=kind, seen_at=now, expires_at=now + life, **owner)
-    )
+        SignInSession(
+            id=new_id(), token_hash=token_hash(token), kind=kind, seen_at=now, expires_at=now + life,
+            confirmed_at=None if kind == "guest" else now, **owner,
+        )
+    )  # fmt: skip
     return token
 
 
-def _register_failure(holder: User | PatientAccount, now: datetime) -> None:
+def register_failure(holder: User | PatientAccount, now: datetime) -> None:
     holder.failures += 1
     if holder.failures >= ATTEMPTS:
         holder.locked_until = now + LOCK * min(holder.failures - ATTEMPTS + 1, 12)
 
 
-def _refuse_if_resting(holder: User | PatientAccount | None, now: datetime) -> None:
+def refuse_if_resting(holder: User | PatientAccount | None, now: datetime) -> None:
     if holder is not None and holder.locked_until and holder.locked_until > now:
         wait = int((holder.locked_until - now).total_seconds()) + 1
         raise TooMany("too many wrong passwords", retry_after=wait)
@@ -97,11 +102,11 @@ async def sign_in_staff(database: Database, email: str, password: str) -> tuple[
         if resting and user is not None:
             # Told only to who knows the password: to others a resting account looks like any wrong guess.
             if right:
-                _refuse_if_resting(user, now)
+                refuse_if_resting(user, now)
             raise Invalid({"password": WRONG})
         if not right or user is None:
             if user is not None:
-                _register_failure(user, now)
+                register_failure(user, now)
                 await session.commit()
             raise Invalid({"password": WRONG})
         user.failures, user.locked_until = 0, None
@@ -154,11 +159,11 @@ async def sign_in_patient(ctx: Context, login: str, password: str) -> str | None
     right = await matches(account.password if account else "", password)
     if account is not None and account.locked_until and account.locked_until > ctx.now:
         if right:
-            _refuse_if_resting(account, ctx.now)
+            refuse_if_resting(account, ctx.now)
         return None
     if account is None or not right:
         if account is not None:
-            _register_failure(account, ctx.now)
+            register_failure(account, ctx.now)
             ctx.audit("core.portal.sign-in-refused", patient_id=account.patient_id)
         return None
     return await _admit_patient(ctx, account)
@@ -243,6 +248,7 @@ def _look_up_statement() -> Select[Any]:
             SignInSession.patient_id,
             SignInSession.guest_id,
             SignInSession.seen_at,
+            SignInSession.confirmed_at,
             func.coalesce(User.name, SignInSession.guest_name),
             Membership.roles,
             Membership.practitioner_id,
@@ -296,6 +302,7 @@ async def look_up(session: AsyncSession, token: str, kind: str) -> SignedIn | No
         patient_id,
         guest_id,
         seen_at,
+        confirmed_at,
         name,
         roles,
         practitioner_id,
@@ -323,6 +330,7 @@ async def look_up(session: AsyncSession, token: str, kind: str) -> SignedIn | No
         frozenset(disabled or ()),
         seen_at,
         guest_id,
+        confirmed_at,
     )
 
 

@@ -6,18 +6,30 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 from litestar import Litestar
+from sqlalchemy import update
 
 from qanun.access import effective_permissions, open_context
 from qanun.app.build import Assembly
 from qanun.app.worker import run_worker
 from qanun.context import SYSTEM, Actor, Context
+from qanun.crypto import token_hash
 from qanun.db import new_id
 from qanun.i18n import get_locale
-from qanun.identity import Membership, Patient, PatientAccount, PatientDraft, Practitioner, User, register_patient
+from qanun.identity import (
+    Membership,
+    Patient,
+    PatientAccount,
+    PatientDraft,
+    Practitioner,
+    SignInSession,
+    User,
+    register_patient,
+)
 from qanun.identity.guests import admit_guest, invite_guest
 from qanun.identity.passwords import hash_password
 from qanun.identity.signin import sign_in_patient, sign_in_staff
@@ -95,9 +107,19 @@ class Clinic:
     def anonymous(self) -> httpx.AsyncClient:
         return self._client({})
 
-    async def client(self, role: str = "doctor") -> httpx.AsyncClient:
-        """A browser-like client signed in as `role`; requests carry our own Origin."""
-        return self._client({COOKIES["staff"]: await self.staff_token(role)})
+    async def client(self, role: str = "doctor", *, fresh: bool = True) -> httpx.AsyncClient:
+        """A browser-like client signed in as `role`; requests carry our own Origin. Not `fresh`: an hour ago."""
+        token = await self.staff_token(role)
+        if not fresh:
+            await self.long_ago(token)
+        return self._client({COOKIES["staff"]: token})
+
+    async def long_ago(self, token: str) -> None:
+        """Whoever holds this session's token proved who they are an hour ago, and has been working since."""
+        async with global_session(self.assembly.runtime.database) as session:
+            mine = update(SignInSession).where(SignInSession.token_hash == token_hash(token))
+            await session.execute(mine.values(confirmed_at=datetime.now(UTC) - timedelta(hours=1)))
+            await session.commit()
 
     async def staff_token(self, role: str = "doctor") -> str:
         token, _ = await sign_in_staff(self.assembly.runtime.database, self.users[role].email, PASSWORD)

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
+from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.datastructures import State
 from litestar.handlers import BaseRouteHandler
 
 from qanun.access import Core, Runtime, effective_permissions, open_context
 from qanun.context import SYSTEM, Actor, ActorKind, Context
-from qanun.errors import Forbidden, NotFound, QanunError, Unauthenticated
+from qanun.errors import ConfirmationNeeded, Forbidden, Invalid, NotFound, QanunError, Unauthenticated
 from qanun.i18n import Locale, get_locale, locales, negotiate
 from qanun.identity.signin import SignedIn, look_up, touch
 from qanun.tenancy import TenantInfo, lookup_session
-from qanun.web.security import COOKIES, LANGUAGE_COOKIE, client_address, refuse_foreign_origin
+from qanun.web.forms import provide_form
+from qanun.web.security import COOKIES, LANGUAGE_COOKIES, client_address, door_of, refuse_foreign_origin
 
 Connection = ASGIConnection[Any, Any, Any, State]
 OpenContext = Callable[[], AbstractAsyncContextManager[Context]]
@@ -79,13 +82,15 @@ def staff_actor(runtime: Runtime, session: SignedIn) -> Actor:
         session_id=session.session_id,
         patient_id=session.patient_id,
         practitioner_id=session.practitioner_id,
+        confirmed_at=session.confirmed_at,
     )
 
 
 def page_locale(connection: Connection, session: SignedIn | None = None, tenant: TenantInfo | None = None) -> Locale:
     """The person's own choice; signed in, else the clinic's language; before that, else what the browser prefers."""
     offered = [locale.code for locale in locales()]
-    for code in (session.locale if session else "", connection.cookies.get(LANGUAGE_COOKIE, "")):
+    cookie = LANGUAGE_COOKIES[door_of(connection.url.path)]
+    for code in (session.locale if session else "", connection.cookies.get(cookie, "")):
         if code in offered:
             return get_locale(code)
     usual = tenant.locale if tenant and tenant.locale in offered else "en"
@@ -119,6 +124,16 @@ async def authorise(connection: Connection, handler: BaseRouteHandler) -> None:
     if permission not in actor.permissions:
         await _record_refusal(connection, runtime, session.tenant, actor, permission)
         raise Forbidden(f"{permission} is needed", permission=permission)
+    if handler.opt.get("fresh") and not actor.is_fresh(datetime.now(UTC)):
+        await _keep_form(connection)
+        raise ConfirmationNeeded("confirm who you are")
+
+
+async def _keep_form(connection: Connection) -> None:
+    """What was being sent is kept for the page that asks; a form that cannot be read is refused when it comes again."""
+    if isinstance(connection, Request) and connection.method not in {"GET", "HEAD"}:
+        with suppress(Invalid):
+            await provide_form(connection)
 
 
 async def _record_refusal(

@@ -34,7 +34,7 @@ from qanun.web.forms import Form
 from qanun.web.furniture import NavItem, SearchProvider, visible_nav
 from qanun.web.pages import json_response, page, redirect
 from qanun.web.routing import get, post
-from qanun.web.security import COOKIES, LANGUAGE_COOKIE, session_cookie
+from qanun.web.security import COOKIES, LANGUAGE_COOKIES, door_of, session_cookie
 
 Req = Request[Any, Any, Any]
 _PING_SECONDS = 20
@@ -138,15 +138,16 @@ async def choose_language(request: Req, form: Form) -> Response[str]:
     code = form.text("language")
     if code not in {locale.code for locale in locales()}:
         raise Invalid({"language": N_("Choose one of the listed values.")})
-    for kind in COOKIES:
-        session = await signed_in(request, kind)
-        if session is not None:
-            await signin.set_locale(runtime_of(request).database, session, code)
-            if session.account_id is not None and session.tenant is not None:
-                async with public_context(request, session.tenant) as ctx:
-                    await signin.keep_language(ctx, session.account_id, code)
-    cookie = Cookie(key=LANGUAGE_COOKIE, value=code, path="/", max_age=31_536_000, httponly=True, samesite="lax")
-    return redirect(None, _local(form.text("back"), "/"), cookies=[cookie])
+    back = _local(form.text("back"), "/")
+    kind = door_of(back)
+    session = await signed_in(request, kind)
+    if session is not None:
+        await signin.set_locale(runtime_of(request).database, session, code)
+        if session.account_id is not None and session.tenant is not None:
+            async with public_context(request, session.tenant) as ctx:
+                await signin.keep_language(ctx, session.account_id, code)
+    cookie = Cookie(key=LANGUAGE_COOKIES[kind], value=code, path="/", max_age=31_536_000, httponly=True, samesite="lax")
+    return redirect(None, back, cookies=[cookie])
 
 
 @get("/account", permission=Core.SESSION_USE)

@@ -16,9 +16,10 @@ from litestar.exceptions import HTTPException
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from qanun.errors import Forbidden, QanunError, TooMany, Unauthenticated, Unavailable
+from qanun.errors import ConfirmationNeeded, Forbidden, QanunError, TooMany, Unauthenticated, Unavailable
 from qanun.i18n import resolve
 from qanun.web.authorise import ChooseClinic, page_locale
+from qanun.web.confirm import ask
 from qanun.web.templating import render
 
 log = structlog.get_logger("qanun.web")
@@ -77,6 +78,8 @@ def _sign_in(request: Request[Any, Any, Any], error: Unauthenticated) -> Respons
 def _expected(request: Request[Any, Any, Any], error: QanunError) -> Response[Any]:
     if isinstance(error, Unauthenticated):
         return _sign_in(request, error)
+    if isinstance(error, ConfirmationNeeded):
+        return ask(request)
     if isinstance(error, ChooseClinic):
         return Response("", status_code=303, headers={"Location": "/clinics"}, media_type=MediaType.HTML)
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, TooMany) else {}

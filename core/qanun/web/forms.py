@@ -18,6 +18,10 @@ from qanun.i18n import N_
 
 MAX_FIELDS = 200
 MAX_TEXT = 200_000
+#: Fields of the page that asks for a confirmation; they travel with the form it lets through and are no part of it.
+OWN = "qanun_"
+#: Where a request's form is kept for who renders it again.
+_KEPT = "qanun_form"
 
 
 class Form(Mapping[str, str]):
@@ -57,6 +61,14 @@ class Form(Mapping[str, str]):
     def file(self, name: str) -> UploadFile | None:
         return self._files.get(name)
 
+    def items_all(self) -> list[tuple[str, str]]:
+        """Every field as it was sent, repeated ones too."""
+        return [(name, value) for name, values in self._fields.items() for value in values]
+
+    @property
+    def has_files(self) -> bool:
+        return any(file.filename for file in self._files.values())
+
 
 async def provide_form(request: Request[Any, Any, Any]) -> Form:
     """The request's form. Raises Invalid when it has too many fields, too long a text, or cannot be read."""
@@ -78,4 +90,13 @@ async def provide_form(request: Request[Any, Any, Any]) -> Form:
         if len(text) > MAX_TEXT:
             raise Invalid({name: N_("This text is too long.")})
         fields.setdefault(name, []).append(text)
-    return Form(fields, files)
+    sent = Form({name: values for name, values in fields.items() if not name.startswith(OWN)}, files)
+    own = Form({name.removeprefix(OWN): values for name, values in fields.items() if name.startswith(OWN)})
+    request.scope[_KEPT] = (sent, own)  # type: ignore[literal-required]
+    return sent
+
+
+def kept_forms(request: Request[Any, Any, Any]) -> tuple[Form, Form]:
+    """The form that came with this request, if anybody has read it, and the confirmation's own fields (`password`, `to`)."""
+    found: Any = request.scope.get(_KEPT)
+    return found if found is not None else (Form({}), Form({}))

@@ -13,23 +13,26 @@ from qanun.errors import ConfigurationError
 Audience = Literal["staff", "portal", "guest"]
 
 
-def _options(permission: str | None, audience: Audience, public: str | None, live: bool) -> dict[str, Any]:
+def _options(permission: str | None, audience: Audience, public: str | None, live: bool, fresh: bool) -> dict[str, Any]:
     if (permission is None) == (public is None):
         raise ConfigurationError("a route needs either a permission or a reason for being public")
+    if fresh and (permission is None or audience == "guest"):
+        raise ConfigurationError("only staff and patients can confirm who they are")
     return {"permission": None if permission is None else str(permission), "audience": audience, "public": public,
-            "live": live}  # fmt: skip
+            "live": live, "fresh": fresh}  # fmt: skip
 
 
 def _decorator(make: Callable[..., Any]) -> Callable[..., Any]:
     def decorate(
         path: str = "/", *, permission: str | None = None, audience: Audience = "staff", public: str | None = None,
-        live: bool = False, **kwargs: Any,
+        live: bool = False, fresh: bool = False, **kwargs: Any,
     ) -> Any:  # fmt: skip
         """`permission` is needed by whoever calls; `audience` says which sign-in counts; `public` gives the reason why
-        none is needed; `live` marks polling and streams, which never extend an idle session."""
+        none is needed; `live` marks polling and streams, which never extend an idle session; `fresh` is for grave acts:
+        who signed in longer than five minutes ago is asked to confirm who they are, and then what they sent goes on."""
         if make is litestar.post:
             kwargs.setdefault("status_code", 200)
-        return make(path, opt=_options(permission, audience, public, live), **kwargs)
+        return make(path, opt=_options(permission, audience, public, live, fresh), **kwargs)
 
     return decorate
 

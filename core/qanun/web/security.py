@@ -14,7 +14,8 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from qanun.errors import Forbidden
 
 COOKIES = {"staff": "qanun_staff", "portal": "qanun_portal", "guest": "qanun_guest"}
-LANGUAGE_COOKIE = "qanun_language"
+#: A choice of language before signing in, by door: reception's own screen is not to follow a patient who signs in on it.
+LANGUAGE_COOKIES = {"staff": "qanun_language", "portal": "qanun_portal_language", "guest": "qanun_guest_language"}
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; "
@@ -86,6 +87,12 @@ def refuse_foreign_origin(connection: ASGIConnection[Any, Any, Any, Any]) -> Non
 def session_cookie(kind: str, token: str, *, secure: bool) -> Cookie:
     """A browser-session cookie. `Lax`: the link in an invitation must find the patient signed in."""
     return Cookie(key=COOKIES[kind], value=token, path="/", httponly=True, secure=secure, samesite="lax")
+
+
+def door_of(path: str) -> str:
+    """Whose page a path is: `staff`, `portal` or `guest`."""
+    first = path.strip("/").split("/", 1)[0]
+    return first if first in {"portal", "guest"} else "staff"
 
 
 def client_address(connection: ASGIConnection[Any, Any, Any, Any]) -> str:

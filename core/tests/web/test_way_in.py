@@ -196,3 +196,20 @@ async def test_the_chosen_language_is_there_at_the_next_sign_in(clinic, other_cl
     assert 'dir="rtl"' in (await (await clinic.client("doctor")).get("/account")).text
     assert 'dir="ltr"' in (await (await clinic.client("nurse")).get("/account")).text
     assert (await doctor.post("/language", data={"language": "xx"})).status_code == 422
+
+
+async def test_a_patient_who_signs_in_at_receptions_screen_leaves_its_language_alone(clinic, other_clinic):
+    """One browser, three doors: each remembers its own language, and no session but the chooser's own is changed."""
+    patient, slug = await clinic.patient(language=""), clinic.tenant.slug
+    screen = await clinic.client("reception")
+    screen.cookies.set(COOKIES["portal"], await clinic.portal_token(patient))
+    await screen.post("/language", data={"language": "ar", "back": f"/portal/{slug}/me"})
+    assert '<html lang="ar"' in (await screen.get(f"/portal/{slug}/me")).text
+    assert '<html lang="en"' in (await screen.get("/account")).text
+    del screen.cookies[COOKIES["staff"]], screen.cookies[COOKIES["portal"]]
+    assert '<html lang="ar"' in (await screen.get(f"/portal/{slug}/sign-in")).text
+    assert '<html lang="en"' in (await screen.get("/sign-in")).text
+    await screen.post("/language", data={"language": "ar", "back": "/sign-in"})
+    await screen.post("/language", data={"language": "en", "back": f"/portal/{slug}/sign-in"})
+    assert '<html lang="ar"' in (await screen.get("/sign-in")).text
+    assert '<html lang="en"' in (await screen.get(f"/portal/{slug}/sign-in")).text

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from playwright.async_api import async_playwright
 
-from qanun.web.security import COOKIES, LANGUAGE_COOKIE
+from qanun.web.security import COOKIES, LANGUAGE_COOKIES
 
 CHROMIUM = "/usr/bin/chromium"
 AXE = Path(__file__).parents[3] / "core" / "assets" / "node_modules" / "axe-core" / "axe.min.js"
@@ -39,7 +39,7 @@ async def test_every_page_fits_the_smallest_phone_in_both_directions(clinic, oth
             await context.add_cookies(
                 [
                     {"name": COOKIES["portal"], "value": token, "url": server},
-                    {"name": LANGUAGE_COOKIE, "value": language, "url": server},
+                    {"name": LANGUAGE_COOKIES["portal"], "value": language, "url": server},
                 ]
             )
             page = await context.new_page()

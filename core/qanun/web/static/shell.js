@@ -201,3 +201,27 @@ document.addEventListener('htmx:responseError', (event) => {
 });
 document.addEventListener('htmx:sendError', () => connected(false));
 document.addEventListener('htmx:afterRequest', (event) => { if (event.detail.successful) connected(true); });
+
+// ── “Confirm it is you” (confirm.js is loaded when it is needed) ──────────
+const confirming = () => import('./confirm.js').then(({ confirmed }) => confirmed()).catch(() => true);
+
+document.addEventListener('submit', async (event) => {
+  const form = event.target;
+  if (!form.matches('form[data-fresh]') || form.dataset.fresh === 'confirmed' || !document.body.dataset.confirm) return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+  const button = event.submitter;
+  if (!await confirming()) return;
+  form.dataset.fresh = 'confirmed';
+  form.requestSubmit(button);
+  form.dataset.fresh = '';
+}, true);
+
+// For modules: document.dispatchEvent(new CustomEvent('qanun:confirm', { detail: (yes) => { if (yes) sendAgain(); } }))
+document.addEventListener('qanun:confirm', async (event) => event.detail(await confirming()));
+
+document.addEventListener('htmx:responseError', async (event) => {
+  if (!event.detail.xhr.getResponseHeader('X-Qanun-Confirm')) return;
+  const { elt, requestConfig } = event.detail;
+  if (await confirming()) globalThis.htmx.trigger(elt, requestConfig.triggeringEvent?.type || 'click');
+});
