@@ -130,7 +130,8 @@ async def _update_encounter(ctx: Context, encounter_id: UUID, changes: Mapping[s
             }
             for entry in changes["participant"]
         ]
-    return _encounter(await service.finish_encounter(ctx, encounter_id, participants=people))
+    finish = changes.get("status") == "finished"
+    return _encounter(await service.finish_encounter(ctx, encounter_id, participants=people, finish=finish))
 
 
 # --- the others: read only ------------------------------------------------------------------------------------------------

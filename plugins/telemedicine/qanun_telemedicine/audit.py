@@ -32,6 +32,12 @@ AUDIT_EVENTS = (
     AuditEventType(id="telemedicine.attachment.read", label=N_("Opened a file of the visit’s chat"), action="read"),
     AuditEventType(id="telemedicine.place.confirm", label=N_("Wrote down where the patient is"), action="update"),
     AuditEventType(id="telemedicine.written.ask", label=N_("Asked the clinic in writing"), action="create"),
+    AuditEventType(
+        id="telemedicine.encryption.choose",
+        label=N_("Chose whether the video visit is end-to-end encrypted"),
+        action="update",
+    ),
+    AuditEventType(id="telemedicine.encryption.compare", label=N_("Compared the call’s safety code"), action="execute"),
     AuditEventType(id="telemedicine.call.mute", label=N_("Muted somebody in the video visit"), action="execute"),
     AuditEventType(id="telemedicine.call.lock", label=N_("Locked the video visit for newcomers"), action="update"),
     AuditEventType(id="telemedicine.call.unlock", label=N_("Opened the video visit for newcomers"), action="update"),

@@ -62,6 +62,9 @@ class Consultation(TenantModel):
     ended_at: Mapped[datetime | None]
     ended_by: Mapped[uuid.UUID | None]
     encounter_id: Mapped[uuid.UUID | None]
+    #: End to end: the server forwards what it cannot decrypt, so it records nothing and takes no pictures. Chosen before the
+    #: visit begins and never changed after.
+    encrypted: Mapped[bool] = mapped_column(default=False)
     #: Nobody who was not in the call yet comes in while this is set.
     locked_at: Mapped[datetime | None]
     #: Somebody of the clinic asked to record, and has not taken it back.
@@ -88,12 +91,27 @@ class Participant(TenantModel):
     role: Mapped[str] = mapped_column(default="")
     patient_id: Mapped[uuid.UUID | None] = patient_key(nullable=True)
     practitioner_id: Mapped[uuid.UUID | None] = practitioner_key(nullable=True)
+    #: Of an encrypted call: the public key of the page through which they are in it, as that page said it.
+    public_key: Mapped[str] = mapped_column(default="")
     #: Asks to speak, since then.
     hand_at: Mapped[datetime | None]
     #: Whether their page says that the microphone is off.
     muted: Mapped[bool] = mapped_column(default=False)
     #: The moderator muted them last then; their page obeys once, and they may speak again.
     mute_asked_at: Mapped[datetime | None]
+
+
+class SealedKey(TenantModel):
+    """One person's sender key of an encrypted call, sealed by their page for one other's: nothing here opens it. Kept only
+    so that whoever connects again, to whichever process, gets it; gone with the call."""
+
+    __tablename__ = "telemedicine_sealed_key"
+    __table_args__ = (UniqueConstraint("tenant_id", "sender_id", "receiver_id"),)
+
+    consultation_id: Mapped[uuid.UUID] = ref("telemedicine_consultation")
+    sender_id: Mapped[uuid.UUID] = ref("telemedicine_participant")
+    receiver_id: Mapped[uuid.UUID] = ref("telemedicine_participant")
+    sealed: Mapped[str]
 
 
 class Notice(TenantModel):

@@ -26,7 +26,7 @@ from qanun_telemedicine.media import LIFESPAN
 from qanun_telemedicine.panels import CHART_PANELS, SLOTS, timeline
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.routes import ROUTES
-from qanun_telemedicine.service import prepare, prepare_voice
+from qanun_telemedicine.service import prepare, prepare_encrypted, prepare_voice
 
 
 def _staff_href(appointment_id: uuid.UUID) -> str:
@@ -112,6 +112,10 @@ class TelemedicinePlugin(Plugin):
             VisitMode(
                 id="telemedicine.video", label=N_("Video visit"), icon="video", code="VR", prepare=prepare,
                 staff_href=_staff_href, patient_href=_patient_href, order=20,
+            ),
+            VisitMode(
+                id="telemedicine.encrypted", label=N_("Video visit, end-to-end encrypted"), icon="lock", code="VR",
+                prepare=prepare_encrypted, staff_href=_staff_href, patient_href=_patient_href, order=25,
             ),
             VisitMode(
                 id="telemedicine.voice", label=N_("Voice visit"), icon="phone", code="VR", prepare=prepare_voice,

@@ -21,6 +21,8 @@ class Join(Said, tag="join"):
     number: int
     sdp: Annotated[str, msgspec.Meta(max_length=MOST_LETTERS)]
     sources: dict[str, str] = {}
+    #: Of an encrypted call: the page's own public key.
+    key: Annotated[str, msgspec.Meta(max_length=200)] = ""
 
 
 class Offer(Said, tag="offer"):
@@ -145,6 +147,18 @@ class AnswerPicture(Said, tag="picture-answer"):
     version: str
 
 
+class Keys(Said, tag="keys"):
+    """Of an encrypted call: this page's sender key, sealed for each of the others by their id."""
+
+    sealed: dict[uuid.UUID, Annotated[str, msgspec.Meta(max_length=400)]]
+
+
+class Compared(Said, tag="compared"):
+    """The safety code was read aloud: it is the same on both sides, or it is not."""
+
+    same: bool
+
+
 class Ping(Said, tag="ping"):
     """The page is alive."""
 
@@ -171,6 +185,8 @@ Message = (
     | Check
     | Seen
     | Group
+    | Keys
+    | Compared
     | Ping
     | Servers
 )

@@ -9,40 +9,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 import structlog
-from litestar import WebSocket
 from litestar.exceptions import WebSocketDisconnect
 
-from qanun.api import (
-    Conflict,
-    Context,
-    Forbidden,
-    Invalid,
-    OpenContext,
-    QanunError,
-    Unavailable,
-    still_allowed,
-)
+from qanun.api import Context, Invalid, OpenContext, QanunError, Unavailable, still_allowed
 from qanun_telemedicine import schemas, service
-from qanun_telemedicine.check import RoundTrip
-from qanun_telemedicine.media import Media, ice_servers, media_of
-from qanun_telemedicine.models import ADMITTED, IN_PROGRESS, OPEN, Consultation, Participant
-from qanun_telemedicine.moderation import admitted_guest, confirm_place, in_group, write_concern
-from qanun_telemedicine.permissions import Telemedicine
-from qanun_telemedicine.replies import answer, file_of, media_code, tag
-from qanun_telemedicine.service import group, quality
+from qanun_telemedicine.acts import Acts, Socket
+from qanun_telemedicine.media import ice_servers, media_of
+from qanun_telemedicine.models import ADMITTED, IN_PROGRESS, Consultation, Participant
+from qanun_telemedicine.replies import file_of, media_code, tag
+from qanun_telemedicine.service import quality
 from qanun_telemedicine.service.consultations import TOPIC
 from qanun_telemedicine.settle import recording_failed, settle
 from qanun_telemedicine.sfu.client import MediaError
 from qanun_telemedicine.sfu.protocol import Event
 
 log = structlog.get_logger("qanun.telemedicine")
-
-Socket = WebSocket[Any, Any, Any]
 
 #: How often the session is looked at, and how often the person's presence is noted.
 _CHECK_S = 0.7
@@ -55,26 +40,15 @@ _CHECK_PATIENCE = 8
 _SIGNED_OUT, _TAKEN_OVER, _GARBAGE = 4401, 4409, 4400
 
 
-class Line:
+class Line(Acts):
     """One connection. `run` returns when it is over; nothing it raises reaches other connections."""
 
     def __init__(self, socket: Socket, open_context: OpenContext, consultation_id: uuid.UUID) -> None:
-        self.socket = socket
-        self.open_context = open_context
-        self.consultation_id = consultation_id
-        self.connection = uuid.uuid4().hex
-        self.place = ""
-        self._sending = asyncio.Lock()
+        super().__init__(socket, open_context, consultation_id)
         self._telling = asyncio.Lock()
         self._heard = 0.0
         self._last_line: uuid.UUID | None = None
-        self._last_state: dict[str, Any] | None = None
         self._sampled = 0.0
-        self._media: Media | None = None
-        self._trip: RoundTrip | None = None
-        self._seen: dict[str, Any] = {}
-        self.room = ""
-        self.person = ""
 
     async def run(self) -> None:
         async with self.open_context() as ctx:
@@ -139,7 +113,7 @@ class Line:
         except QanunError as error:
             if number is not None:
                 await self._send({"type": "error", "number": number, "code": media_code(error)})
-                if error.details.get("code") in ("locked", "full"):
+                if error.details.get("code") in ("locked", "full", "unsealed"):
                     await self._send({"type": "problem", "code": error.details["code"], "about": tag(message)})
             else:
                 await self._send({"type": "problem", "code": error.code, "about": tag(message)})
@@ -150,160 +124,7 @@ class Line:
             log.warning("consultation_message_failed", about=tag(message), error=type(error).__name__)
             await self._send({"type": "problem", "code": "unavailable", "about": tag(message)})
 
-    async def _act(self, message: schemas.Message) -> None:
-        match message:
-            case schemas.Ping():
-                await self._send({"type": "pong"})
-            case schemas.Seen():
-                self._seen = {
-                    "freezes": self._seen.get("freezes", 0) + message.freezes, "width": message.width,
-                    "relayed": message.relayed, "network": message.network,
-                }  # fmt: skip
-            case schemas.Check():
-                await self._check(message)
-            case schemas.Servers():
-                async with self.open_context() as ctx:
-                    servers = ice_servers(ctx, self.person)
-                await self._send({"type": "servers", "ice_servers": servers})
-            case schemas.Join():
-                await self._join(message)
-            case schemas.Offer():
-                described = await self._worker().client.offer(self.room, self.person, message.sdp, message.sources)
-                await self._send(answer(message.number, described))
-            case schemas.Back():
-                await self._come()
-            case schemas.Leave():
-                await self._leave()
-            case schemas.Enter():
-                await self._enter()
-            case schemas.Concern():
-                await self._with_row(lambda ctx, row, person: write_concern(ctx, row, message.text), lock=True)
-            case schemas.Place():
-                await self._with_row(lambda ctx, row, person: confirm_place(ctx, row, message), lock=True)
-            case schemas.Say():
-                await self._with_row(
-                    lambda ctx, row, person: service.say(ctx, row, person, message.id, message.text), inside=True
-                )
-            case schemas.Consent():
-                await self._with_row(
-                    lambda ctx, row, person: service.decide(ctx, row, person, message.decision, message.version),
-                    lock=True, inside=True,
-                )  # fmt: skip
-                await settle(self.open_context, self._worker(), self.consultation_id)
-            case schemas.AskToRecord():
-                await self._ask_to_record(message.on)
-            case schemas.AskPicture():
-                await self._with_row(
-                    lambda ctx, row, person: service.ask_picture(ctx, row, message.participant), lock=True
-                )
-            case schemas.AnswerPicture():
-                await self._with_row(
-                    lambda ctx, row, person: service.answer_picture(
-                        ctx, row, person, message.id, message.decision, message.version
-                    ),
-                    inside=True,
-                )
-            case schemas.PauseRecording():
-                await self._pause_recording(message.on)
-            case schemas.Hand() | schemas.Muted() | schemas.Mute() | schemas.Lower() | schemas.Lock():
-                await self._with_row(
-                    lambda ctx, row, person: in_group(ctx, row, person, message), lock=True, inside=True
-                )
-
-    # --- acts -------------------------------------------------------------------------------------------------------------
-
-    async def _row(self, ctx: Context, *, lock: bool = False) -> tuple[Consultation, Participant]:
-        row = await service.consultation(ctx, self.consultation_id, lock=lock)
-        return row, await service.attend(ctx, row)
-
-    async def _with_row(
-        self, act: Callable[[Context, Consultation, Participant], Awaitable[Any]], *, lock: bool = False,
-        inside: bool = False,
-    ) -> None:  # fmt: skip
-        """`inside`: only for guests who were let in; what others may, the act itself knows."""
-        async with self.open_context() as ctx:
-            row, person = await self._row(ctx, lock=lock)
-            if inside:
-                await admitted_guest(ctx, row)
-            await act(ctx, row, person)
-
-    def _worker(self) -> Media:
-        if self._media is None:
-            raise Unavailable("video is not set up on this server")
-        return self._media
-
-    async def _come(self) -> Media:
-        """The person is in the call through this connection: written down before any media of theirs exists."""
-        media = self._worker()
-
-        async def come(ctx: Context, row: Consultation, person: Participant) -> None:
-            if row.state != IN_PROGRESS:
-                raise Forbidden("not admitted") if row.state in OPEN else Conflict("the consultation is over")
-            await admitted_guest(ctx, row)
-            await group.may_come(ctx, row, person)
-            await service.arrive(ctx, row, person, "call", self.connection)
-
-        await self._with_row(come, lock=True)
-        self.place = "call"
-        # Who has not been asked must not be recorded.
-        await settle(self.open_context, media, self.consultation_id)
-        return media
-
-    async def _join(self, message: schemas.Join) -> None:
-        media = await self._come()
-        described = await media.client.join(self.room, self.person, message.sdp, message.sources)
-        await self._send(answer(message.number, described))
-
-    async def _check(self, message: schemas.Check) -> None:
-        """The page tries its devices before anybody is there; who is in the call needs no try."""
-        if self.place == "call" or (self._last_state or {}).get("state") not in OPEN:
-            raise Conflict("there is nothing to try for")
-        if self._trip is None:
-            self._trip = RoundTrip(self._worker(), self.connection, self._send)
-        await self._trip.step(message)
-
-    async def _leave(self) -> None:
-        place, self.place = self.place, ""
-        await self._with_row(lambda ctx, row, person: service.depart(ctx, row, person, self.connection))
-        if place == "call":
-            with contextlib.suppress(MediaError):
-                await self._worker().client.leave(self.room, self.person)
-            await settle(self.open_context, self._worker(), self.consultation_id)
-
-    async def _enter(self) -> None:
-        async def enter(ctx: Context, row: Consultation, person: Participant) -> None:
-            if ctx.actor.kind == "guest":
-                await service.wait(ctx, row, person, self.connection)
-            elif ctx.actor.kind == "patient":
-                await service.enter_waiting_room(ctx, row, person, self.connection)
-            else:
-                raise Forbidden("only patients and guests wait")
-
-        await self._with_row(enter, lock=True)
-        self.place = self.place or "lobby"
-
-    async def _ask_to_record(self, on: bool) -> None:
-        async def ask(ctx: Context, row: Consultation, person: Participant) -> None:
-            if ctx.actor.kind != "user":
-                raise Forbidden("the clinic asks")
-            await (service.ask_to_record if on else service.stop_asking)(ctx, row)
-
-        await self._with_row(ask, lock=True)
-        await settle(self.open_context, self._worker(), self.consultation_id)
-
-    async def _pause_recording(self, on: bool) -> None:
-        async def pause(ctx: Context, row: Consultation, person: Participant) -> None:
-            ctx.require(Telemedicine.CONSULTATION_HOLD)
-            await service.hold(ctx, row, on)
-
-        await self._with_row(pause, lock=True)
-        await settle(self.open_context, self._worker(), self.consultation_id)
-
     # --- telling ----------------------------------------------------------------------------------------------------------
-
-    async def _send(self, message: dict[str, Any]) -> None:
-        async with self._sending:
-            await self.socket.send_data(msgspec.json.encode(message).decode())
 
     async def _close(self, code: int) -> None:
         with contextlib.suppress(Exception):

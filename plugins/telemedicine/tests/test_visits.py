@@ -267,6 +267,34 @@ async def test_ending_writes_who_was_there_into_the_encounter_and_leaving_does_n
             await ctx.records.read("Encounter", row.encounter_id)
 
 
+async def test_a_call_during_a_visit_at_the_clinic_is_a_part_of_that_visit_and_does_not_end_it(
+    clinic, other_clinic, book
+):
+    visit, alone = await book(clinic), await book(clinic)
+    async with clinic.context() as ctx:
+        if not ctx.records.provides("Encounter"):
+            return
+        here = {"class": {"code": "AMB"}, "subject": {"reference": f"Patient/{visit.patient.id}"}}
+        open_visit = await ctx.records.create("Encounter", here)
+    await visit.admit()
+    await alone.admit()
+    await visit.come("doctor")
+    assert str((await visit.row()).encounter_id) == open_visit["id"]
+    assert str((await alone.row()).encounter_id) != open_visit["id"], "somebody else's visit is not joined"
+    async with clinic.context() as ctx:
+        assert len(await ctx.records.search("Encounter", patient=visit.patient.id)) == 1
+    doctor = await clinic.client()
+    for one in (visit, alone):
+        assert (await doctor.post(f"{one.href}/end")).status_code == 303
+    async with clinic.context() as ctx:
+        joined = await ctx.records.read("Encounter", open_visit["id"])
+        own = await ctx.records.read("Encounter", (await alone.row()).encounter_id)
+    assert (joined["status"], own["status"]) == ("in-progress", "finished")
+    assert [one["individual"]["reference"] for one in joined["participant"] if one.get("period")] == [
+        f"Practitioner/{clinic.practitioner.id}"
+    ]
+
+
 async def test_what_never_began_cannot_end_and_what_runs_is_not_cancelled(clinic, book):
     visit = await book(clinic)
     doctor = await clinic.client()

@@ -76,9 +76,12 @@ async def note_of(ctx: Context, encounter_id: UUID, *, lock: bool = False) -> No
 
 
 async def finish_encounter(
-    ctx: Context, encounter_id: UUID, *, participants: list[Mapping[str, Any]] | None = None
+    ctx: Context, encounter_id: UUID, *, participants: list[Mapping[str, Any]] | None = None, finish: bool = True
 ) -> Encounter:
-    """End the visit's time. Signing the note is another act, before or after. Repeating it changes nothing but who came."""
+    """End the visit's time. Signing the note is another act, before or after. Repeating it changes nothing but who came.
+
+    `finish` False: only who came is written down; the visit goes on.
+    """
     encounter = await encounter_of(ctx, encounter_id, lock=True)
     if participants is not None:
         old = select(EncounterParticipant).where(EncounterParticipant.encounter_id == encounter_id)
@@ -86,7 +89,7 @@ async def finish_encounter(
             await ctx.db.delete(row)
         for entry in participants:
             ctx.db.add(EncounterParticipant(encounter_id=encounter_id, **entry))
-    if encounter.status != "finished":
+    if finish and encounter.status != "finished":
         encounter.status, encounter.end = "finished", ctx.now
         ctx.audit(
             "emr.encounter.finish", patient_id=encounter.patient_id, entity=ResourceRef("Encounter", encounter.id)

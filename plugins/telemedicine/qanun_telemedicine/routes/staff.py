@@ -135,6 +135,16 @@ class StaffController(Controller):
             return redirect(ctx, f"/telemedicine/consultations/{row.id}")
         return fragment(ctx, "telemedicine/parts/place.html", **place_view(ctx, row))
 
+    @post("/consultations/{consultation_id:uuid}/encryption", permission=Telemedicine.CONSULTATION_HOLD)
+    async def encryption(self, ctx: Context, consultation_id: UUID, form: Form) -> Response[str]:
+        """Whether the call will be encrypted end to end, before it begins."""
+        row = await service.consultation(ctx, consultation_id, lock=True)
+        try:
+            await service.choose_encryption(ctx, row, form.text("on") == "1")
+        except Conflict:
+            return fragment(ctx, _LOBBY, status=409, **await call_view(ctx, row))
+        return await self._after(ctx, consultation_id)
+
     @post("/consultations/{consultation_id:uuid}/admit", permission=Telemedicine.CONSULTATION_HOLD)
     async def admit(self, ctx: Context, consultation_id: UUID) -> Response[str]:
         row = await service.consultation(ctx, consultation_id, lock=True)

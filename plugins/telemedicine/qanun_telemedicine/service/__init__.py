@@ -19,12 +19,14 @@ from qanun_telemedicine.service.consultations import (
     nearest,
     open_for_patient,
     prepare,
+    prepare_encrypted,
     prepare_voice,
     reference,
     renew_invitation,
     write_concern,
 )
 from qanun_telemedicine.service.deletion import destroy
+from qanun_telemedicine.service.encryption import choose as choose_encryption
 from qanun_telemedicine.service.guests import (
     NOT_WAITING,
     ROLE_LABELS,
@@ -106,6 +108,7 @@ __all__ = [
     "begin_now",
     "cancel",
     "check_identity",
+    "choose_encryption",
     "colleagues",
     "concerning",
     "confirm_place",
@@ -142,6 +145,7 @@ __all__ = [
     "plan",
     "position",
     "prepare",
+    "prepare_encrypted",
     "prepare_voice",
     "present",
     "recognised",

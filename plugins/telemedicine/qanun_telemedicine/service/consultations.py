@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -37,7 +37,7 @@ from qanun_telemedicine.models import (
     Participant,
     Presence,
 )
-from qanun_telemedicine.service import guests, presence
+from qanun_telemedicine.service import encryption, guests, presence
 from qanun_telemedicine.service.identity import latest_check
 
 MOST_CONCERN = 2000
@@ -46,6 +46,8 @@ AD_HOC_LENGTH = timedelta(minutes=20)
 AD_HOC_NEAR = timedelta(hours=1)
 TOPIC = "telemedicine.consultation"
 _SEAL = "telemedicine.invitation"
+#: FHIR's class of an encounter that is held at a distance.
+_VIRTUAL = "VR"
 
 
 NOT_CONFIRMED = "the patient's identity is not confirmed"
@@ -117,22 +119,33 @@ def nearest(ctx: Context, rows: Sequence[Consultation]) -> Consultation | None:
     return min(found, key=lambda row: (order[row.state], abs(row.starts_at - ctx.now)), default=None)
 
 
-async def prepare(ctx: Context, booked: BookedAppointment, *, mode: str = VIDEO) -> None:
+async def prepare(
+    ctx: Context, booked: BookedAppointment, *, mode: str = VIDEO, encrypted: bool = False
+) -> None:  # fmt: skip
     """Make the consultation of a booked video appointment and the patient's one-time link, in the booking's transaction."""
     if await for_appointment(ctx, booked.id) is not None:
         raise Conflict("this appointment has a consultation already")
     row = Consultation(
         id=new_id(), appointment_id=booked.id, patient_id=booked.patient_id, practitioner_id=booked.practitioner_id,
         starts_at=booked.start, ends_at=booked.end, state=SCHEDULED, room=random_token(), concern="", mode=mode,
+        encrypted=encrypted,
     )  # fmt: skip
     ctx.db.add(row)
     await _invite(ctx, row)
-    ctx.audit("telemedicine.consultation.schedule", patient_id=row.patient_id, entity=reference(row))
+    ctx.audit(
+        "telemedicine.consultation.schedule", patient_id=row.patient_id, entity=reference(row),
+        detail={"encrypted": encrypted},
+    )  # fmt: skip
 
 
 async def prepare_voice(ctx: Context, booked: BookedAppointment) -> None:
     """The same for an appointment that is held by voice."""
     await prepare(ctx, booked, mode=VOICE)
+
+
+async def prepare_encrypted(ctx: Context, booked: BookedAppointment) -> None:
+    """The same for one that is encrypted end to end."""
+    await prepare(ctx, booked, encrypted=True)
 
 
 async def begin_now(ctx: Context, patient_id: uuid.UUID, *, mode: str = VIDEO) -> Consultation:
@@ -246,11 +259,13 @@ async def end(ctx: Context, row: Consultation) -> None:
         raise Conflict("the consultation is not in progress")
     await presence.close_all(ctx, row)
     await guests.close_all(ctx, row)
+    await encryption.forget(ctx, row)
     row.state, row.ended_at, row.ended_by, row.invitation = ENDED, ctx.now, ctx.actor.id, None
     row.recording_asked_at = row.recording_asked_by = row.recording_paused_at = None
     stays = await presence.stays(ctx, row.id)
     if row.encounter_id is not None:
-        await ctx.records.update("Encounter", row.encounter_id, _closing(row, stays, ctx.now))
+        known = await ctx.records.read("Encounter", row.encounter_id)
+        await ctx.records.update("Encounter", row.encounter_id, _closing(row, stays, ctx.now, known))
     ctx.audit(
         "telemedicine.consultation.end", patient_id=row.patient_id, entity=reference(row),
         detail={"encounter": str(row.encounter_id or ""), "stays": _periods(stays)},
@@ -280,21 +295,35 @@ async def cancel(ctx: Context, row: Consultation) -> None:
 # --- the encounter ------------------------------------------------------------------------------------------------------
 
 
+#: How long ago a visit that still runs may have begun to be the same one.
+_SAME_VISIT = timedelta(hours=12)
+
+
 async def _open_encounter(ctx: Context, row: Consultation) -> uuid.UUID | None:
-    """The encounter of this appointment, made when nobody has begun it; None on an appliance without records."""
+    """The encounter of this appointment, else the one that runs with the same clinician, else a new one; None on an
+    appliance without records."""
     if not ctx.records.provides("Encounter"):
         return None
     mine = f"Appointment/{row.appointment_id}"
-    for found in await ctx.records.search("Encounter", patient=row.patient_id) if row.appointment_id else []:
+    known = await ctx.records.search("Encounter", patient=row.patient_id)
+    for found in known if row.appointment_id else []:
         links = {link.get("reference") for link in found.get("appointment") or []}
         if mine in links and found.get("status") != "cancelled":
+            return uuid.UUID(str(found["id"]))
+    # A visit at the clinic that runs already with this clinician: the call is a part of it, not a second one.
+    for found in known:
+        who = {str((one.get("individual") or {}).get("reference")) for one in found.get("participant") or []}
+        began = (found.get("period") or {}).get("start")
+        here = found.get("status") == "in-progress" and (found.get("class") or {}).get("code") != _VIRTUAL
+        runs = here and began and ctx.now - datetime.fromisoformat(began) < _SAME_VISIT
+        if runs and f"Practitioner/{row.practitioner_id}" in who:
             return uuid.UUID(str(found["id"]))
     made = await ctx.records.create(
         "Encounter",
         {
             "resourceType": "Encounter",
             "status": "in-progress",
-            "class": {"code": "VR"},
+            "class": {"code": _VIRTUAL},
             "subject": {"reference": f"Patient/{row.patient_id}"},
             "participant": [{"individual": {"reference": f"Practitioner/{row.practitioner_id}"}}],
             "period": {"start": ctx.now.isoformat()},
@@ -304,8 +333,11 @@ async def _open_encounter(ctx: Context, row: Consultation) -> uuid.UUID | None:
     return uuid.UUID(str(made["id"]))
 
 
-def _closing(row: Consultation, stays: list[tuple[Participant, Presence]], now: datetime) -> dict[str, Any]:
-    participants = []
+def _closing(
+    row: Consultation, stays: list[tuple[Participant, Presence]], now: datetime, known: Mapping[str, Any]
+) -> dict[str, Any]:  # fmt: skip
+    """Who was in the call, beside who was in it before; a visit at the clinic that the call was a part of is not ended."""
+    participants = [one for one in known.get("participant") or [] if one.get("period")]
     for person, stay in stays:
         if stay.place != "call":
             continue
@@ -321,12 +353,11 @@ def _closing(row: Consultation, stays: list[tuple[Participant, Presence]], now: 
             "type": [{"text": person.role or person.kind}],
             "period": {"start": stay.joined_at.isoformat(), "end": (stay.left_at or now).isoformat()},
         })  # fmt: skip
-    assert row.admitted_at is not None
-    return {
-        "status": "finished",
-        "period": {"start": row.admitted_at.isoformat(), "end": now.isoformat()},
-        "participant": participants,
-    }
+    changes: dict[str, Any] = {"participant": participants}
+    if (known.get("class") or {}).get("code") == _VIRTUAL:
+        assert row.admitted_at is not None
+        changes |= {"status": "finished", "period": {"start": row.admitted_at.isoformat(), "end": now.isoformat()}}
+    return changes
 
 
 def _periods(stays: list[tuple[Participant, Presence]]) -> list[dict[str, str]]:

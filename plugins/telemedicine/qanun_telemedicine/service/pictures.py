@@ -30,6 +30,7 @@ from qanun.api import (
 from qanun_telemedicine.models import IN_PROGRESS, Consultation, Participant, Recording
 from qanun_telemedicine.models_kept import LegalHold, Snapshot
 from qanun_telemedicine.permissions import Telemedicine
+from qanun_telemedicine.service import encryption
 from qanun_telemedicine.service.jpeg import cleaned
 from qanun_telemedicine.service.presence import present
 
@@ -63,6 +64,7 @@ async def ask_picture(ctx: Context, row: Consultation, participant_id: uuid.UUID
     ctx.require(Telemedicine.CONSULTATION_HOLD)
     if row.state != IN_PROGRESS:
         raise Conflict("the consultation is not in progress")
+    encryption.refuse(row)
     here = {person.id: person for person, stay in await present(ctx, row.id) if stay.place == "call"}
     person = here.get(participant_id)
     if person is None or person.subject == f"User/{ctx.actor.id}":

@@ -18,6 +18,7 @@ from sqlalchemy import func, select
 
 from qanun.api import N_, Conflict, Context, Invalid, Key, Locale, NotFound, ResourceRef, new_id
 from qanun_telemedicine.models import IN_PROGRESS, Consultation, Participant, Presence, Recording, RecordingConsent
+from qanun_telemedicine.service import encryption
 from qanun_telemedicine.service.presence import present
 from qanun_telemedicine.service.reviews import ask_about
 
@@ -153,6 +154,7 @@ async def ask_to_record(ctx: Context, row: Consultation) -> None:
     """Ask everybody in the call; while the question stands, asking again does nothing."""
     if row.state != IN_PROGRESS:
         raise Conflict("only a consultation in progress can be recorded")
+    encryption.refuse(row)
     if row.recording_asked_at is not None:
         return
     row.recording_asked_at, row.recording_asked_by = ctx.now, ctx.actor.id

@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from qanun.api import Context, Practitioner
 from qanun_telemedicine.models import ADMITTED, OPEN, SCHEDULED, WAITING, Consultation, Guest, Participant
+from qanun_telemedicine.service import encryption
 from qanun_telemedicine.service.guests import guests_seen
 from qanun_telemedicine.service.listing import called, position
 from qanun_telemedicine.service.notices import notices_of
@@ -55,6 +56,7 @@ async def snapshot(ctx: Context, row: Consultation, me: Participant) -> dict[str
                 "me": person.id == me.id,
                 "hand": person.hand_at.isoformat() if person.hand_at else None,
                 "muted": person.muted,
+                "key": person.public_key,
                 # To put a guest out is the clinic's, by their invitation.
                 "guest": person.subject.removeprefix("Guest/") if staff and person.kind == "guest" else None,
             }
@@ -69,6 +71,7 @@ async def snapshot(ctx: Context, row: Consultation, me: Participant) -> dict[str
         "notices": await _notices(ctx, row) if ctx.actor.kind != "guest" and row.state in (SCHEDULED, WAITING) else [],
         "picture": asked.question,
         "pictures": asked.mine,
+        "encryption": {"on": row.encrypted, "keys": await encryption.lent_to(ctx, row, me)},
         "recording": {
             "asked": row.recording_asked_at is not None,
             "state": wanted.running.state if wanted.running else "none",
@@ -138,6 +141,7 @@ def _outside(row: Consultation, guest: Guest) -> dict[str, Any]:
         "place": None,
         "mute_asked": None,
         "notices": [],
+        "encryption": {"on": row.encrypted, "keys": []},
         "recording": {
             "asked": False, "state": "none", "needed": 0, "given": 0, "declined": False, "mine": "open",
             "wording": wording_version("guest"),

@@ -2,14 +2,19 @@
 // there are, and how they look, is the page's affair.
 //
 //   data-remote  data-self  data-time  data-quality  data-quality-text  data-people  data-recording  data-consented
-//   data-log  data-say (form)  data-unread  data-consent (the question)  data-notice
-//   data-act="mute | camera | screen | chat | record | pause | withdraw | leave | enlarge"  data-answer="given | refused"
+//   data-consent (the question)  data-notice  data-act="mute | camera | record | pause | withdraw | leave | enlarge"
+//   data-answer="given | refused"
+//
+// The chat, what is shown beside the camera, and end-to-end encryption have files of their own.
 
-import { openDevices, closeStream, otherCameras } from "./devices.js";
+import { Chat } from "./chat.js";
+import { openDevices, closeStream } from "./devices.js";
+import { Extras } from "./extras.js";
 import { MediaSession } from "./media.js";
+import { Safety } from "./safety.js";
 
 const MEDIA = new Set(["answer", "tracks", "restarted", "layers", "quality", "error"]);
-const REFUSALS = { unavailable: "unavailable-now", locked: "locked", full: "full" };
+const REFUSALS = { unavailable: "unavailable-now", locked: "locked", full: "full", unsealed: "cannot-seal" };
 const REPORT_MS = 10_000;
 const CREDENTIALS_MS = 8 * 60 * 1000;
 
@@ -26,19 +31,18 @@ export class Call extends EventTarget {
     this.session = null;
     this.starting = false;
     this.video = root.dataset.mode !== "voice";
-    this.unsent = new Map();
-    this.unread = 0;
     this.iceServers = [];
     this.available = true;
     line.addEventListener("message", (event) => this.#heard(event.detail));
-    line.addEventListener("down", () => this.#notice("reconnecting"));
+    line.addEventListener("down", () => this.notice("reconnecting"));
     line.addEventListener("over", (event) => this.#over(event.detail.code));
     root.addEventListener("click", (event) => {
       const button = event.target.closest("[data-act], [data-answer]");
       if (button && root.contains(button)) this.#press(button);
     });
-    this.one("[data-say]")?.addEventListener("submit", (event) => this.#say(event));
-    this.one("[data-file]")?.addEventListener("change", (event) => this.#attach(event.target));
+    this.chat = new Chat(this);
+    this.extras = new Extras(this);
+    this.safety = new Safety(this);
     setInterval(() => this.#clock(), 1000);
     setInterval(() => this.#report(), REPORT_MS);
     setInterval(() => this.session && line.send({ type: "servers" }), CREDENTIALS_MS);
@@ -69,21 +73,25 @@ export class Call extends EventTarget {
       view.hidden = !stream?.getVideoTracks().length;
     }
     this.#show();
-    if (faults.audio || faults.video) this.#notice(faults.audio ? "no-microphone" : "no-camera");
+    if (faults.audio || faults.video) this.notice(faults.audio ? "no-microphone" : "no-camera");
   }
 
   async start() {
     if (this.session || this.starting || !this.available) return;
     this.starting = true;
     const stream = await this.prepare().catch(() => null);
+    // In the clear is no second choice: who cannot encrypt stays outside of an encrypted call.
+    const seal = await this.safety.begin();
     if (!this.starting) return;
     this.starting = false;
+    if (seal === undefined) return;
     const session = new MediaSession({
       send: (message) => this.line.send(message),
       iceServers: this.iceServers,
       policy: this.relay ? "relay" : "all",
       simulcast: true,
       stream,
+      seal,
     });
     this.session = session;
     session.addEventListener("remote", () => this.#pictures());
@@ -91,11 +99,8 @@ export class Call extends EventTarget {
     this.#show();
     session.start();
     this.#tell("started");
-    this.#extras();
-    navigator.mediaDevices?.addEventListener?.("devicechange", () => this.#extras());
   }
 
-  /** Out of the call; the visit itself goes on. */
   /** Every ten seconds the clinic hears how it looks from here: freezes since, the width shown, the way taken. */
   #report() {
     const stats = this.session?.stats;
@@ -107,11 +112,13 @@ export class Call extends EventTarget {
     this.line.send({ type: "seen", freezes, width: stats.width ?? 0, relayed: Boolean(stats.relayed), network });
   }
 
+  /** Out of the call; the visit itself goes on. */
   stop({ keepDevices = false } = {}) {
     const session = this.session;
     this.session = null;
     this.starting = false;
     session?.close();
+    this.safety.end();
     if (!keepDevices) {
       closeStream(this.stream);
       this.stream = null;
@@ -134,12 +141,11 @@ export class Call extends EventTarget {
         this.me = message.me;
         this.iceServers = message.ice_servers;
         this.available = message.video;
-        this.#notice(message.video ? "" : "unavailable");
+        this.notice(message.video ? "" : "unavailable");
         if (this.session) {
           this.line.send({ type: "back" });
           this.session.signallingRestored(message.ice_servers);
         }
-        for (const [id, text] of this.unsent) this.line.send({ type: "say", id, text });
         break;
       case "servers":
         this.iceServers = message.ice_servers;
@@ -150,17 +156,16 @@ export class Call extends EventTarget {
         if (message.state === "ended" || message.state === "cancelled") this.stop();
         this.#show();
         break;
-      case "said":
-        this.#said(message);
-        break;
       case "speaker":
         for (const tile of this.root.querySelectorAll("[data-tile]")) {
           tile.classList.toggle("speaks", tile.dataset.tile === message.participant);
         }
         break;
       case "problem":
-        this.#notice(REFUSALS[message.code] ?? "refused", Object.values(message.fields ?? {})[0]);
-        if (message.code === "locked" || message.code === "full") this.stop();
+        // Keys that came too early are sent again by themselves.
+        if (message.about === "keys") break;
+        this.notice(REFUSALS[message.code] ?? "refused", Object.values(message.fields ?? {})[0]);
+        if (["locked", "full", "unsealed"].includes(message.code)) this.stop();
         break;
     }
     this.#tell(message.type, message);
@@ -168,7 +173,7 @@ export class Call extends EventTarget {
 
   #over(code) {
     this.stop();
-    this.#notice(code);
+    this.notice(code);
     this.#tell("over", { code });
   }
 
@@ -204,7 +209,7 @@ export class Call extends EventTarget {
       video.setAttribute("aria-label", this.#name(id));
       tile.querySelector(".name").textContent = this.#name(id);
       // Without a gesture some browsers play only when asked again, after one.
-      video.play().catch(() => this.#notice("press-to-hear"));
+      video.play().catch(() => this.notice("press-to-hear"));
     }
     box.dataset.tiles = box.children.length;
     this.#tell("pictures");
@@ -242,7 +247,8 @@ export class Call extends EventTarget {
     if (mark) {
       const name = { recording: "recording", paused: "paused" }[recording.state] ?? (recording.asked ? "asked" : "off");
       // Paused by the clinic, or only until everybody has answered.
-      mark.textContent = words[name === "paused" && !recording.held ? "recording-waits" : `recording-${name}`];
+      const sealed = this.state.encryption.on;
+      mark.textContent = words[sealed ? "recording-never" : name === "paused" && !recording.held ? "recording-waits" : `recording-${name}`];
       mark.classList.toggle("q-rec", name === "recording");
       mark.dataset.recording = name;
     }
@@ -259,6 +265,7 @@ export class Call extends EventTarget {
     }
     const record = this.one('[data-act="record"]');
     if (record) {
+      record.hidden = this.state.encryption.on;
       record.setAttribute("aria-pressed", String(recording.asked));
       record.classList.toggle("on", recording.asked);
       const label = recording.asked ? words["stop-recording"] : words.record;
@@ -273,7 +280,7 @@ export class Call extends EventTarget {
     }
     const withdraw = this.one('[data-act="withdraw"]');
     if (withdraw) withdraw.hidden = !(recording.asked && recording.mine === "given");
-    if (recording.declined) this.#notice("declined");
+    if (recording.declined) this.notice("declined");
   }
 
   #toggle(act, off, label, disabled) {
@@ -315,11 +322,11 @@ export class Call extends EventTarget {
   silence() {
     if (!this.stream?.getAudioTracks().some((track) => track.enabled)) return false;
     this.#switch("audio");
-    this.#notice("muted-by-moderator");
+    this.notice("muted-by-moderator");
     return true;
   }
 
-  #notice(code, text = "") {
+  notice(code, text = "") {
     const place = this.one("[data-notice]");
     if (!place) return;
     const words = text || (code ? this.words[code] ?? "" : "");
@@ -341,26 +348,11 @@ export class Call extends EventTarget {
       case "camera":
         this.#switch("video");
         break;
-      case "screen":
-        this.#screen(button);
-        break;
-      case "second":
-        this.#second(button);
-        break;
-      case "second-show":
-        this.#showSecond();
-        break;
-      case "float":
-        this.#float();
-        break;
-      case "flip":
-        this.#flip();
-        break;
       case "chat":
-        this.openChat(this.one("[data-chat]").hidden);
+        this.chat.toggle();
         break;
       case "record":
-        this.#notice("");
+        this.notice("");
         this.line.send({ type: "record", on: !this.state?.recording.asked });
         break;
       case "pause":
@@ -380,6 +372,9 @@ export class Call extends EventTarget {
         this.stop();
         this.#tell("left");
         break;
+      default:
+        this.extras.press(button);
+        this.safety.press(button);
     }
   }
 
@@ -387,190 +382,6 @@ export class Call extends EventTarget {
     for (const track of this.stream?.getTracks() ?? []) if (track.kind === kind) track.enabled = !track.enabled;
     this.#show();
     this.#tell("switched", { kind });
-  }
-
-  async #screen(button) {
-    if (button.getAttribute("aria-pressed") === "true") {
-      await this.session?.stopScreen();
-      button.setAttribute("aria-pressed", "false");
-      return;
-    }
-    try {
-      const screen = await navigator.mediaDevices.getDisplayMedia({ video: true });
-      button.setAttribute("aria-pressed", "true");
-      screen.getVideoTracks()[0].addEventListener("ended", () => button.setAttribute("aria-pressed", "false"));
-      await this.session?.shareScreen(screen);
-    } catch {
-      // Nothing was chosen.
-    }
-  }
-
-  /** A second camera (otoscope, dermatoscope, document camera) beside the first: its own track, like a screen. */
-  async #second(button) {
-    const chooser = this.one("[data-cameras]");
-    if (button.getAttribute("aria-pressed") === "true") {
-      await this.session?.stopScreen();
-      button.setAttribute("aria-pressed", "false");
-      return;
-    }
-    const others = await otherCameras(this.stream);
-    if (others.length === 1) this.#showSecond(others[0].deviceId);
-    else {
-      chooser.querySelector("select").replaceChildren(...others.map((one) => new Option(one.label, one.deviceId)));
-      chooser.hidden = !chooser.hidden;
-      chooser.querySelector("select").focus();
-    }
-  }
-
-  async #showSecond(id = this.one("[data-cameras] select")?.value) {
-    const button = this.one('[data-act="second"]');
-    this.one("[data-cameras]").hidden = true;
-    try {
-      const stream = await navigator.mediaDevices.getUserMedia({ video: { deviceId: { exact: id }, width: { ideal: 1920 }, height: { ideal: 1080 } } });
-      const screen = this.one('[data-act="screen"]');
-      if (screen?.getAttribute("aria-pressed") === "true") {
-        await this.session?.stopScreen();
-        screen.setAttribute("aria-pressed", "false");
-      }
-      stream.getVideoTracks()[0].addEventListener("ended", () => button.setAttribute("aria-pressed", "false"));
-      await this.session?.shareScreen(stream);
-      button.setAttribute("aria-pressed", "true");
-    } catch {
-      this.#notice("no-camera");
-    }
-  }
-
-  /** The others' picture in a window above everything, while working in the chart. */
-  async #float() {
-    if (document.pictureInPictureElement) {
-      await document.exitPictureInPicture().catch(() => {});
-      return;
-    }
-    const video = this.one(".q-tm-tile.speaks video") ?? this.one(".q-tm-tile video");
-    await video?.requestPictureInPicture().catch(() => {});
-  }
-
-  async #extras() {
-    const second = this.one('[data-act="second"]');
-    if (second) second.hidden = !(await otherCameras(this.stream)).length && second.getAttribute("aria-pressed") !== "true";
-    const float = this.one('[data-act="float"]');
-    if (float) float.hidden = !document.pictureInPictureEnabled;
-  }
-
-  /** The other camera of a phone. */
-  async #flip() {
-    const now = this.stream?.getVideoTracks()[0];
-    const side = now?.getSettings().facingMode === "environment" ? "user" : "environment";
-    try {
-      const other = await navigator.mediaDevices.getUserMedia({ video: { facingMode: { ideal: side } } });
-      const [track] = other.getVideoTracks();
-      if (this.session) await this.session.replaceTrack("video", track);
-      if (now && now !== track) {
-        this.stream.removeTrack(now);
-        now.stop();
-      }
-      if (!this.stream.getTracks().includes(track)) this.stream.addTrack(track);
-      const view = this.one("[data-self]");
-      if (view) view.srcObject = this.stream;
-    } catch {
-      // There is only one.
-    }
-  }
-
-  // -- chat ----------------------------------------------------------------------------------------------------------
-
-  openChat(open) {
-    const chat = this.one("[data-chat]");
-    if (!chat) return;
-    chat.hidden = !open;
-    this.one('[data-act="chat"]')?.setAttribute("aria-expanded", String(open));
-    if (open) {
-      this.unread = 0;
-      this.#count();
-      chat.querySelector("input, textarea")?.focus();
-      const log = this.one("[data-log]");
-      log.scrollTop = log.scrollHeight;
-    }
-  }
-
-  #say(event) {
-    event.preventDefault();
-    const field = event.target.elements.text;
-    const text = field.value.trim();
-    if (!text) return;
-    const id = crypto.randomUUID();
-    this.unsent.set(id, text);
-    this.#write({ client_id: id, text, me: true, name: "", at: new Date().toISOString() }, true);
-    this.line.send({ type: "say", id, text });
-    field.value = "";
-  }
-
-  #fileOf(file) {
-    const link = Object.assign(document.createElement("a"), { className: "q-tm-file", target: "_blank", rel: "noopener", href: `${this.root.dataset.files}/${file.id}` });
-    if (file.type.startsWith("image/")) link.append(Object.assign(document.createElement("img"), { src: link.href, alt: file.name, loading: "lazy" }));
-    else {
-      link.textContent = `${file.name} `;
-      const size = Object.assign(document.createElement("bdi"), { dir: "ltr", textContent: `${Math.ceil(file.size / 1024)} kB` });
-      link.append(size);
-    }
-    return link;
-  }
-
-  /** A photo or document: the line appears when the server has kept it. */
-  async #attach(field) {
-    const [file] = field.files;
-    field.value = "";
-    if (!file) return;
-    this.#notice("sending");
-    const body = new FormData();
-    body.append("id", crypto.randomUUID());
-    body.append("file", file);
-    try {
-      const answer = await fetch(this.root.dataset.files, { method: "POST", body, headers: { accept: "application/json" } });
-      const told = await answer.json().catch(() => ({}));
-      if (answer.ok) this.#notice("");
-      else this.#notice("not-sent", Object.values(told.fields ?? {})[0]);
-    } catch {
-      this.#notice("not-sent");
-    }
-  }
-
-  #said(message) {
-    this.unsent.delete(message.client_id);
-    this.#write(message, false);
-    if (!message.me && this.one("[data-chat]")?.hidden) {
-      this.unread += 1;
-      this.#count();
-    }
-  }
-
-  #write(message, pending) {
-    const log = this.one("[data-log]");
-    if (!log) return;
-    let line = [...log.children].find((one) => one.dataset.line === message.client_id);
-    if (!line) {
-      line = document.createElement("div");
-      line.dataset.line = message.client_id;
-      line.className = message.me ? "me" : "";
-      const who = document.createElement("small");
-      who.dir = "auto";
-      who.textContent = message.me ? this.words.you : message.name;
-      const words = document.createElement("p");
-      words.dir = "auto";
-      words.textContent = message.text;
-      line.append(who, words);
-      log.append(line);
-    }
-    if (message.file && !line.querySelector(".q-tm-file")) line.append(this.#fileOf(message.file));
-    line.classList.toggle("pending", pending);
-    log.scrollTop = log.scrollHeight;
-  }
-
-  #count() {
-    const mark = this.one("[data-unread]");
-    if (!mark) return;
-    mark.hidden = !this.unread;
-    mark.textContent = String(this.unread || "");
   }
 
   #tell(name, detail = null) {

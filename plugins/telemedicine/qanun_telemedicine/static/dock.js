@@ -22,7 +22,7 @@ if (root && !root.call) {
   /** The lobby again from the server; a form that is being filled in is left alone until the state itself changes. */
   function refresh(state) {
     const lobby = document.getElementById("telemedicine-lobby");
-    const next = JSON.stringify([state.state, state.patient_here, state.concern, state.notices.length, state.with?.id, state.place?.at]);
+    const next = JSON.stringify([state.state, state.patient_here, state.concern, state.notices.length, state.with?.id, state.place?.at, state.encryption.on]);
     if (!lobby || next === key) return;
     const first = key === "";
     key = next;

@@ -10,6 +10,8 @@
 // This side always offers and the server always answers, so offers never collide. A few receiving sections are offered
 // in advance: the server switches the tracks of others into them without asking again, and says which is whose.
 
+import { figures } from "./figures.js";
+
 const SPARE_SECTIONS = 2;
 const ANSWER_TIMEOUT_MS = 8000;
 const DISCONNECTED_MS = 1500;
@@ -51,6 +53,7 @@ export class MediaSession extends EventTarget {
   #simulcast;
   #maxBitrate;
   #spares;
+  #seal;
   #peer = null;
   #joined = false;
   #number = 0;
@@ -78,6 +81,7 @@ export class MediaSession extends EventTarget {
     simulcast = false,
     maxBitrate = 1500000,
     spares = SPARE_SECTIONS,
+    seal = null,
   }) {
     super();
     this.#send = send;
@@ -87,6 +91,8 @@ export class MediaSession extends EventTarget {
     this.#simulcast = simulcast;
     this.#maxBitrate = maxBitrate;
     this.#spares = spares;
+    /** Encrypts end to end (`sealing.js`); without it what is sent is encrypted as far as the server. */
+    this.#seal = seal;
     this.state = "new";
     this.quality = "good";
     /** Participant id → { camera: MediaStream, screen: MediaStream | null }. */
@@ -230,7 +236,16 @@ export class MediaSession extends EventTarget {
       streams: source === "screen" ? [this.#screen] : [this.#stream],
       sendEncodings: encodings,
     });
+    this.#protect(transceiver, track.kind);
+    this.#seal?.outgoing(transceiver.sender, track.kind);
     this.#sources.set(transceiver, source);
+  }
+
+  /** The encryption leaves readable what the server must read of these codecs, and knows no others. */
+  #protect(transceiver, kind) {
+    if (!this.#seal) return;
+    const wanted = kind === "audio" ? /^audio\/opus$/i : /^video\/(vp8|rtx)$/i;
+    transceiver.setCodecPreferences(RTCRtpReceiver.getCapabilities(kind).codecs.filter((one) => wanted.test(one.mimeType)));
   }
 
   /** Layers that nobody receives cost the uplink nothing. */
@@ -251,7 +266,11 @@ export class MediaSession extends EventTarget {
   }
 
   #expect(kind, count) {
-    for (let i = 0; i < count; i += 1) this.#peer.addTransceiver(kind, { direction: "recvonly" });
+    for (let i = 0; i < count; i += 1) {
+      const transceiver = this.#peer.addTransceiver(kind, { direction: "recvonly" });
+      this.#protect(transceiver, kind);
+      this.#seal?.incoming(transceiver.receiver, kind);
+    }
     if (kind === "audio") this.#audioSections += count;
     else this.#videoSections += count;
   }
@@ -275,7 +294,8 @@ export class MediaSession extends EventTarget {
       const sources = {};
       for (const [transceiver, source] of this.#sources) if (transceiver.mid) sources[transceiver.mid] = source;
       this.#after("answer", ANSWER_TIMEOUT_MS, () => this.#rejoin("answer-timeout"));
-      this.#tell({ type, number, sdp: peer.localDescription.sdp, sources });
+      const key = type === "join" && this.#seal ? { key: this.#seal.publicKey } : {};
+      this.#tell({ type, number, sdp: peer.localDescription.sdp, sources, ...key });
     } catch (error) {
       this.#problem("offer", error);
       this.#rejoin("offer");
@@ -349,6 +369,8 @@ export class MediaSession extends EventTarget {
   /** Sort the received tracks into one stream per person (and one per screen), keeping what has not changed. */
   #arrange() {
     const byMid = new Map(this.#peer.getTransceivers().map((one) => [one.mid, one.receiver.track]));
+    const whose = new Map(this.#assigned.map((one) => [one.mid, one.participant]));
+    this.#seal?.assign(this.#peer.getTransceivers().map((one) => [one.receiver, whose.get(one.mid) ?? null]));
     const participants = new Map();
     for (const { mid, participant, source } of this.#assigned) {
       const track = byMid.get(mid);
@@ -442,40 +464,7 @@ export class MediaSession extends EventTarget {
   async #measure() {
     const peer = this.#peer;
     if (!peer || peer.connectionState === "closed") return;
-    const report = await peer.getStats();
-    const stats = { at: performance.now(), rtt: null, relayed: false, protocol: null, sent: 0, received: 0, lost: 0, packets: 0, frames: 0, fps: 0, freezes: 0, samples: 0, width: 0, path: null };
-    let pair = null;
-    const byId = new Map();
-    report.forEach((one) => byId.set(one.id, one));
-    for (const one of byId.values()) {
-      if (one.type === "inbound-rtp") {
-        stats.lost += one.packetsLost ?? 0;
-        stats.packets += one.packetsReceived ?? 0;
-        stats.received += one.bytesReceived ?? 0;
-        if (one.kind === "video") {
-          stats.frames += one.framesDecoded ?? 0;
-          stats.fps = Math.max(stats.fps, one.framesPerSecond ?? 0);
-          stats.freezes += one.freezeCount ?? 0;
-          stats.width = Math.max(stats.width, one.frameWidth ?? 0);
-        } else stats.samples += one.totalSamplesReceived ?? 0;
-      } else if (one.type === "outbound-rtp") stats.sent += one.bytesSent ?? 0;
-      else if (one.type === "transport" && one.selectedCandidatePairId) pair = byId.get(one.selectedCandidatePairId);
-      else if (one.type === "candidate-pair" && one.selected) pair = one;
-    }
-    if (pair) {
-      stats.rtt = pair.currentRoundTripTime === undefined ? null : pair.currentRoundTripTime * 1000;
-      const local = byId.get(pair.localCandidateId);
-      stats.relayed = local?.candidateType === "relay";
-      stats.protocol = local?.relayProtocol ?? local?.protocol ?? null;
-    }
-    const before = this.#lastStats;
-    if (before && stats.at > before.at && stats.received >= before.received) {
-      const seconds = (stats.at - before.at) / 1000;
-      stats.receivedBitrate = Math.round(((stats.received - before.received) * 8) / seconds);
-      stats.sentBitrate = Math.round((Math.max(0, stats.sent - before.sent) * 8) / seconds);
-      const lost = Math.max(0, stats.lost - before.lost);
-      stats.loss = lost / Math.max(1, lost + stats.packets - before.packets);
-    }
+    const stats = await figures(peer, this.#lastStats);
     this.#lastStats = stats;
     this.dispatchEvent(new CustomEvent("stats", { detail: stats }));
   }

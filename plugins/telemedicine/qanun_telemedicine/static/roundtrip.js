@@ -2,6 +2,7 @@
 // would go. Nobody else is in it, nothing is kept.
 
 import { MediaSession } from "./media.js";
+import { Echo } from "./sealing.js";
 
 const CONNECT_MS = 12_000;
 const MEASURE_MS = 4_000;
@@ -9,10 +10,11 @@ const LOOK_MS = 500;
 
 /**
  * Resolves to { ok, audio, video, rtt (ms), loss (0..1), kbit (per second, what came back), relayed } or { ok: false, reason }.
- * `signal` (an AbortSignal) ends it early with reason "stopped".
+ * `signal` (an AbortSignal) ends it early with reason "stopped". `sealed`: as an encrypted call, so that the server reads nothing.
  */
-export async function roundTrip({ line, iceServers, stream, policy = "all", signal }) {
+export async function roundTrip({ line, iceServers, stream, policy = "all", signal, sealed = false }) {
   const sessions = new Map();
+  const seal = sealed ? new Echo() : null;
   const hear = (event) => {
     const message = event.detail;
     if (message.type === "check") sessions.get(message.seat)?.receive(message.message);
@@ -22,7 +24,7 @@ export async function roundTrip({ line, iceServers, stream, policy = "all", sign
     const session = new MediaSession({
       // Its own word for leaving is not needed: the check ends as a whole.
       send: ({ type, ...rest }) => type !== "leave" && line.send({ type: "check", seat, step: type, ...rest }),
-      iceServers, policy, stream: media,
+      iceServers, policy, stream: media, seal,
     });
     sessions.set(seat, session);
     session.start();
@@ -60,6 +62,7 @@ export async function roundTrip({ line, iceServers, stream, policy = "all", sign
     };
   } finally {
     for (const session of sessions.values()) session.close();
+    seal?.close();
     line.send({ type: "check", seat: "out", step: "leave" });
     line.removeEventListener("message", hear);
   }

@@ -6,6 +6,7 @@ import { Group } from "./group.js";
 import { Line } from "./line.js";
 import { roundTrip } from "./roundtrip.js";
 import { answerPictures } from "./pictures.js";
+import { canSeal } from "./sealing.js";
 
 const page = document.getElementById("visit");
 const root = document.getElementById("telemedicine-call");
@@ -79,7 +80,7 @@ async function check() {
 }
 
 function ready() {
-  const usable = Boolean(call.stream?.getAudioTracks().length) && line.up;
+  const usable = Boolean(call.stream?.getAudioTracks().length) && line.up && (canSeal() || !call.safety.wanted);
   for (const button of page.querySelectorAll("[data-go]")) button.disabled = !usable;
   one("[data-again]").hidden = usable;
 }
@@ -97,7 +98,7 @@ async function network(servers) {
   const [relay, trip] = await Promise.all([
     relayAnswers(servers).catch(() => false),
     devices.then(() => call.available && call.stream && !mine.signal.aborted
-      ? roundTrip({ line, iceServers: servers, stream: call.stream, policy: call.relay ? "relay" : "all", signal: mine.signal }) : null).catch(() => null),
+      ? roundTrip({ line, iceServers: servers, stream: call.stream, policy: call.relay ? "relay" : "all", signal: mine.signal, sealed: sealed && canSeal() }) : null).catch(() => null),
   ]);
   if (!line.up || mine.signal.aborted || trip?.reason === "stopped") return;
   page.dataset.trip = JSON.stringify(trip);
@@ -255,11 +256,31 @@ function showQueue(state) {
   one("[data-ready]").textContent = live ? words.ready : words["not-ready"];
 }
 
+// ── end-to-end encryption ────────────────────────────────────────────────────────────────────────────────────────────
+
+let sealed = root.dataset.encrypted === "true";
+
+/** Whether it has it is said before anybody is in the call, and also that the clinic changed its mind. */
+function showEncryption(on) {
+  one('[data-check="encryption"]').hidden = !on;
+  if (on) mark("encryption", canSeal() ? "ok" : "bad", words[canSeal() ? "sealed" : "cannot-seal"]);
+  const note = one("[data-encryption-note]");
+  const off = sealed && !on;
+  if (on || off) {
+    note.hidden = false;
+    note.querySelector("span").textContent = words[off ? "sealed-off" : canSeal() ? "sealed" : "cannot-seal"];
+    note.classList.toggle("warn", off || !canSeal());
+  }
+  sealed = on;
+  if (page.dataset.step === "check") ready();
+}
+
 // ── where the visit stands ────────────────────────────────────────────────────────────────────────────────────────────
 
 function arrive(state) {
   if (!state) return;
   showHolder(state.with);
+  showEncryption(state.encryption.on);
   if (state.state === "ended" || state.state === "cancelled") {
     page.dataset.outcome = state.state;
     stopMeter();

@@ -31,12 +31,19 @@ window.openSocket = (query) => new Promise((resolve) => {
   const socket = new WebSocket(`ws://${location.host}/ws?${query}`);
   window.socket = socket;
   socket.onopen = () => resolve(socket);
-  socket.onmessage = (event) => window.session.receive(JSON.parse(event.data));
+  socket.onmessage = (event) => {
+    const message = JSON.parse(event.data);
+    if (message.type === "state") window.seal?.heard(message);
+    else window.session.receive(message);
+  };
 });
-window.begin = async ({ room, participant, iceServers = [], policy = "all", simulcast = false, media = true, source = null, spares = 2 }) => {
+window.begin = async ({ room, participant, iceServers = [], policy = "all", simulcast = false, media = true, source = null, spares = 2, sealed = false }) => {
   let stream = null;
   if (media) stream = source ? await window.fileStream(source) : await navigator.mediaDevices.getUserMedia({ audio: true, video: { width: 640, height: 480 } });
-  const session = new MediaSession({ send: (message) => window.socket.send(JSON.stringify(message)), iceServers, policy, stream, simulcast, spares });
+  const send = (message) => window.socket.send(JSON.stringify(message));
+  const seal = sealed ? await new (await import("/sealing.js")).Sealing({ send, call: room }).start() : null;
+  window.seal = seal;
+  const session = new MediaSession({ send, iceServers, policy, stream, simulcast, spares, seal });
   window.session = session;
   for (const name of ["state", "quality", "problem", "rejoin"]) session.addEventListener(name, (event) => window.note([name, event.detail.state ?? event.detail.code ?? event.detail.reason, String(event.detail.error ?? "")]));
   session.addEventListener("remote", () => {
@@ -86,7 +93,6 @@ window.ready = true;
 _FILES = {
     "/": ("text/html", lambda: PAGE),
     "/page.js": ("text/javascript", lambda: SCRIPT),
-    "/media.js": ("text/javascript", lambda: (STATIC / "media.js").read_bytes()),
 }
 
 
@@ -100,6 +106,11 @@ class Bridge:
         #: Whose answers wait until the event is set.
         self.held: dict[str, asyncio.Event] = {}
         self._sockets: dict[tuple[str, str], ServerConnection] = {}
+        #: Public keys and sealed sender keys of encrypted calls, by room and whose they are.
+        self.keys: dict[tuple[str, str], str] = {}
+        self.sealed: dict[tuple[str, str], dict[str, str]] = {}
+        #: What a lying server says is somebody's key, by (who is told, whose).
+        self.false: dict[tuple[str, str], str] = {}
         self._servers: list[Server] = []
         self.port = 0
 
@@ -125,6 +136,8 @@ class Bridge:
         elif path in _FILES:
             kind, make = _FILES[path]
             body = make()
+        elif path.endswith(".js") and (STATIC / path[1:]).is_file() and path.count("/") == 1:
+            kind, body = "text/javascript", (STATIC / path[1:]).read_bytes()
         else:
             return connection.respond(HTTPStatus.NOT_FOUND, "")
         headers = Headers({"Content-Type": kind, "Content-Length": str(len(body))})
@@ -140,7 +153,16 @@ class Bridge:
     async def _message(self, socket: ServerConnection, room: str, participant: str, message: dict) -> None:
         if message["type"] == "leave":
             await self.client.leave(room, participant)
+            self.keys.pop((room, participant), None)
+            await self._tell_keys(room)
             return
+        if message["type"] == "keys":
+            self.sealed[room, participant] = message["sealed"]
+            await self._tell_keys(room)
+            return
+        if message.get("key"):
+            self.keys[room, participant] = message["key"]
+            await self._tell_keys(room)
         request = self.client.join if message["type"] == "join" else self.client.offer
         try:
             described = await request(room, participant, message["sdp"], message["sources"])
@@ -156,6 +178,21 @@ class Bridge:
             # What the worker announces meanwhile overtakes the answer.
             await self.held[participant].wait()
         await self._send(socket, answer)
+
+    async def _tell_keys(self, room: str) -> None:
+        for (where, me), line in list(self._sockets.items()):
+            if where == room:
+                people = [
+                    {"id": who, "key": self.false.get((me, who), key)}
+                    for (one, who), key in self.keys.items()
+                    if one == room
+                ]
+                keys = [
+                    {"from": who, "sealed": sealed[me]}
+                    for (one, who), sealed in self.sealed.items()
+                    if one == room and me in sealed
+                ]
+                await self._send(line, {"type": "state", "me": me, "people": people, "keys": keys})
 
     async def hear(self, _client: MediaClient, event: p.Event) -> None:
         self.events.append(event)
