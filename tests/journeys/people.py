@@ -103,9 +103,9 @@ async def chooses_slot(desk: Page, doctor: str) -> str:
     raise AssertionError(f"{doctor} has no free slot")
 
 
-async def books_video(desk: Page, reason: str) -> str:
+async def books_video(desk: Page, reason: str, *, mode: str = "telemedicine.video") -> str:
     """Books what is chosen as a video visit; returns the patient's link."""
-    await desk.check('#book [name=visit_mode][value="telemedicine.video"]', force=True)
+    await desk.check(f'#book [name=visit_mode][value="{mode}"]', force=True)
     await desk.fill("#book [name=reason]", reason)
     await desk.click("#book button[type=submit]")
     link = desk.locator("[id^=tm-link-]")
