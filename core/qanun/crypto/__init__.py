@@ -13,7 +13,7 @@ from qanun.crypto.errors import BadSignature, CryptoError, KeyFileError, NotSeal
 from qanun.crypto.keys import Key, create_master_key, ensure_master_key, load_master_key
 from qanun.crypto.signing import SigningKey, verify
 from qanun.crypto.stream import MAX_CHUNK, SealedReader, SealedWriter
-from qanun.crypto.tokens import random_token, same, token_hash
+from qanun.crypto.tokens import code, random_token, same, token_hash
 
 __all__ = [
     "MAX_CHUNK",
@@ -28,6 +28,7 @@ __all__ = [
     "Tampered",
     "WrongKey",
     "bind",
+    "code",
     "create_master_key",
     "ensure_master_key",
     "load_master_key",

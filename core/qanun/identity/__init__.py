@@ -16,6 +16,7 @@ from qanun.identity.models import (
     SignInSession,
     User,
 )
+from qanun.identity.passkey_models import PatientPasskey, SpentChallenge, UserPasskey
 from qanun.identity.patients import PatientDraft, PatientSummary, find_patients, patient, register_patient
 
 __all__ = [
@@ -25,12 +26,15 @@ __all__ = [
     "PatientAccount",
     "PatientDraft",
     "PatientIdentifier",
+    "PatientPasskey",
     "PatientSummary",
     "PluginState",
     "PortalInvitation",
     "Practitioner",
     "SignInSession",
+    "SpentChallenge",
     "User",
+    "UserPasskey",
     "find_patients",
     "patient",
     "register_patient",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Select, and_, bindparam, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -78,13 +78,20 @@ async def begin(session: AsyncSession, kind: str, life: timedelta, **owner: obje
     return token
 
 
-def register_failure(holder: User | PatientAccount, now: datetime) -> None:
+class Counted(Protocol):
+    """Something that is guessed at: after `ATTEMPTS` wrong answers it rests for a while."""
+
+    failures: Any
+    locked_until: Any
+
+
+def register_failure(holder: Counted, now: datetime) -> None:
     holder.failures += 1
     if holder.failures >= ATTEMPTS:
         holder.locked_until = now + LOCK * min(holder.failures - ATTEMPTS + 1, 12)
 
 
-def refuse_if_resting(holder: User | PatientAccount | None, now: datetime) -> None:
+def refuse_if_resting(holder: Counted | None, now: datetime) -> None:
     if holder is not None and holder.locked_until and holder.locked_until > now:
         wait = int((holder.locked_until - now).total_seconds()) + 1
         raise TooMany("too many wrong passwords", retry_after=wait)
@@ -110,17 +117,22 @@ async def sign_in_staff(database: Database, email: str, password: str) -> tuple[
                 await session.commit()
             raise Invalid({"password": WRONG})
         user.failures, user.locked_until = 0, None
-        member = (
-            select(Membership.tenant_id)
-            .join(Tenant, Tenant.id == Membership.tenant_id)
-            .where(Membership.user_id == user.id, Membership.ended_at.is_(None), Tenant.active)
-            .limit(2)
-        )
-        clinics = (await session.execute(member)).scalars().all()
-        only = clinics[0] if len(clinics) == 1 else None
-        token = await begin(session, "staff", STAFF_LIFE, user_id=user.id, tenant_id=only, locale=user.locale)
+        token = await admit_staff(session, user)
         await session.commit()
         return token, user
+
+
+async def admit_staff(session: AsyncSession, user: User) -> str:
+    """A new session of somebody who has been proven; in their clinic, when there is only one. The caller commits."""
+    member = (
+        select(Membership.tenant_id)
+        .join(Tenant, Tenant.id == Membership.tenant_id)
+        .where(Membership.user_id == user.id, Membership.ended_at.is_(None), Tenant.active)
+        .limit(2)
+    )
+    clinics = (await session.execute(member)).scalars().all()
+    only = clinics[0] if len(clinics) == 1 else None
+    return await begin(session, "staff", STAFF_LIFE, user_id=user.id, tenant_id=only, locale=user.locale)
 
 
 async def clinics_of(database: Database, user_id: uuid.UUID) -> list[tuple[TenantInfo, frozenset[str]]]:
@@ -166,12 +178,16 @@ async def sign_in_patient(ctx: Context, login: str, password: str) -> str | None
             register_failure(account, ctx.now)
             ctx.audit("core.portal.sign-in-refused", patient_id=account.patient_id)
         return None
-    return await _admit_patient(ctx, account)
+    return await admit_patient(ctx, account)
 
 
-async def _admit_patient(ctx: Context, account: PatientAccount) -> str:
+async def admit_patient(ctx: Context, account: PatientAccount, method: str = "password") -> str:
+    """A new portal session of somebody who has been proven."""
     account.failures, account.locked_until = 0, None
-    ctx.audit("core.portal.sign-in", patient_id=account.patient_id, entity=ResourceRef("Patient", account.patient_id))
+    ctx.audit(
+        "core.portal.sign-in", patient_id=account.patient_id, entity=ResourceRef("Patient", account.patient_id),
+        detail={"method": method},
+    )  # fmt: skip
     return await begin(
         ctx.db, "portal", PORTAL_LIFE, account_id=account.id, patient_id=account.patient_id, tenant_id=ctx.tenant.id,
         locale=account.locale,
@@ -229,7 +245,7 @@ async def activate(ctx: Context, invited: Invited, birth_date: str, password: st
     account.locale = account.locale or invited.patient.language or ""
     ctx.db.add(account)
     invited.invitation.used_at = ctx.now
-    return await _admit_patient(ctx, account)
+    return await admit_patient(ctx, account)
 
 
 def _look_up_statement() -> Select[Any]:

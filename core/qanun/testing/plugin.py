@@ -116,7 +116,7 @@ async def server(configuration: Any, clinic: Any, other_clinic: Any) -> AsyncIte
     )
     try:
         async with httpx.AsyncClient() as probe:
-            for _ in range(200):
+            for _ in range(800):
                 try:
                     if (await probe.get(f"{base}/health")).status_code == 200:
                         break

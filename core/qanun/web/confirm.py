@@ -22,6 +22,7 @@ from qanun.web.forms import OWN, Form, kept_forms
 from qanun.web.pages import fragment, json_response
 from qanun.web.routing import get, post
 from qanun.web.templating import render
+from qanun.web.way_in import local_path, passkey_origin
 
 Req = Request[Any, Any, Any]
 HEADER = "X-Qanun-Confirm"
@@ -58,24 +59,20 @@ def _page(
     locale = page_locale(request, session, session.tenant if session else None)
     html = render(
         "core/confirm.html", locale, where=where, to=to, method=method, kept=sent.items_all(),
-        files=sent.has_files, errors=errors, own=OWN, tenant=None, actor=None, nav=[], path=request.url.path,
+        files=sent.has_files, origin=passkey_origin(request), errors=errors, own=OWN, tenant=None, actor=None, nav=[], path=request.url.path,
     )  # fmt: skip
     return Response(html, status_code=status, media_type=MediaType.HTML)
 
 
-def _local(to: str) -> str:
-    return to if to.startswith("/") and not to.startswith(("//", "/\\")) and "\n" not in to else "/"
-
-
-async def _dialog(ctx: Context, where: str) -> Response[Any]:
+async def _dialog(request: Req, ctx: Context, where: str) -> Response[Any]:
     if ctx.actor.is_fresh(ctx.now):
         return Response(None, status_code=204)
-    return fragment(ctx, "core/parts/confirm.html", where=where, own=OWN)
+    return fragment(ctx, "core/parts/confirm.html", where=where, own=OWN, origin=passkey_origin(request))
 
 
 async def _confirm(request: Req, ctx: Context, where: str) -> Response[Any]:
     sent, own = kept_forms(request)
-    to, method = _local(own.text("to")), own.text("method")
+    to, method = local_path(own.text("to"), "/"), own.text("method")
     errors: dict[str, object] = {}
     try:
         right = await confirm_by_password(ctx, own.get("password", ""))
@@ -102,9 +99,9 @@ async def _confirm(request: Req, ctx: Context, where: str) -> Response[Any]:
 
 
 @get("/confirm", permission=Core.SESSION_USE)
-async def confirm_dialog(ctx: Context) -> Response[Any]:
+async def confirm_dialog(request: Req, ctx: Context) -> Response[Any]:
     """The dialog, or 204 when no confirmation is needed now."""
-    return await _dialog(ctx, "/confirm")
+    return await _dialog(request, ctx, "/confirm")
 
 
 @post("/confirm", permission=Core.SESSION_USE)
@@ -113,8 +110,8 @@ async def confirm(request: Req, ctx: Context, form: Form) -> Response[Any]:
 
 
 @get("/portal/{clinic:str}/confirm", permission=Core.PORTAL_USE, audience="portal")
-async def portal_confirm_dialog(ctx: Context, clinic: str) -> Response[Any]:
-    return await _dialog(ctx, f"/portal/{clinic}/confirm")
+async def portal_confirm_dialog(request: Req, ctx: Context, clinic: str) -> Response[Any]:
+    return await _dialog(request, ctx, f"/portal/{clinic}/confirm")
 
 
 @post("/portal/{clinic:str}/confirm", permission=Core.PORTAL_USE, audience="portal")

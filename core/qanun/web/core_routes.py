@@ -11,7 +11,7 @@ from urllib.parse import quote
 from litestar import MediaType, Request, Response
 from litestar.datastructures import Cookie
 from litestar.response import ServerSentEvent, ServerSentEventMessage
-from sqlalchemy import select, text
+from sqlalchemy import text
 
 from qanun.access import Core, Role
 from qanun.context import Context
@@ -19,10 +19,9 @@ from qanun.db import trusted
 from qanun.errors import Invalid, NotFound, TooMany
 from qanun.i18n import N_, locales
 from qanun.identity import guests, signin
-from qanun.tenancy import Tenant, TenantInfo, lookup_session
+from qanun.tenancy import TenantInfo, lookup_session
 from qanun.web import templating
 from qanun.web.authorise import (
-    Connection,
     OpenContext,
     page_locale,
     public_context,
@@ -35,21 +34,10 @@ from qanun.web.furniture import NavItem, SearchProvider, visible_nav
 from qanun.web.pages import json_response, page, redirect
 from qanun.web.routing import get, post
 from qanun.web.security import COOKIES, LANGUAGE_COOKIES, door_of, session_cookie
+from qanun.web.way_in import clinic_by_slug, entrance, local_path
 
 Req = Request[Any, Any, Any]
 _PING_SECONDS = 20
-
-
-def _local(path: str, default: str) -> str:
-    """A path of our own to go to after signing in; anything else becomes `default` (no open redirects)."""
-    return path if path.startswith("/") and not path.startswith(("//", "/\\")) and "\n" not in path else default
-
-
-def _entrance(request: Req, template: str, status: int = 200, **values: Any) -> Response[str]:
-    locale = page_locale(request, None, values.get("tenant"))
-    values = {"tenant": None, "actor": None, "nav": [], "path": request.url.path, **values}
-    values["languages"] = locales()
-    return Response(templating.render(template, locale, **values), status_code=status, media_type=MediaType.HTML)
 
 
 def _gone(kind: str) -> Cookie:
@@ -61,21 +49,21 @@ def _gone(kind: str) -> Cookie:
 
 @get("/sign-in", public="the way in for staff")
 async def sign_in_page(request: Req, next: str = "") -> Response[str]:
-    return _entrance(request, "core/sign_in.html", values={"email": "", "next": _local(next, "")}, errors={})
+    return entrance(request, "core/sign_in.html", values={"email": "", "next": local_path(next, "")}, errors={})
 
 
 @post("/sign-in", public="the way in for staff")
 async def sign_in(request: Req, form: Form) -> Response[str]:
     runtime = runtime_of(request)
-    email, target = form.text("email"), _local(form.text("next"), "")
+    email, target = form.text("email"), local_path(form.text("next"), "")
     kept = {"email": email, "next": target}
     try:
         token, user = await signin.sign_in_staff(runtime.database, email, form.get("password", ""))
     except Invalid as error:
-        return _entrance(request, "core/sign_in.html", 422, values=kept, errors=error.fields)
+        return entrance(request, "core/sign_in.html", 422, values=kept, errors=error.fields)
     except TooMany as error:
         resting = {"password": N_("Too many attempts. Wait a few minutes and try again.")}
-        answer = _entrance(request, "core/sign_in.html", 429, values=kept, errors=resting)
+        answer = entrance(request, "core/sign_in.html", 429, values=kept, errors=resting)
         answer.headers["Retry-After"] = str(error.retry_after)
         return answer
     for tenant, roles in await signin.clinics_of(runtime.database, user.id):
@@ -110,7 +98,7 @@ async def clinics_page(request: Req) -> Response[str]:
         for t, held in found
     ]
     current = session.tenant.slug if session.tenant else ""
-    return _entrance(request, "core/clinics.html", clinics=clinics, current=current, name=session.name)
+    return entrance(request, "core/clinics.html", clinics=clinics, current=current, name=session.name)
 
 
 def _roles(request: Req) -> list[Any]:
@@ -138,7 +126,7 @@ async def choose_language(request: Req, form: Form) -> Response[str]:
     code = form.text("language")
     if code not in {locale.code for locale in locales()}:
         raise Invalid({"language": N_("Choose one of the listed values.")})
-    back = _local(form.text("back"), "/")
+    back = local_path(form.text("back"), "/")
     kind = door_of(back)
     session = await signed_in(request, kind)
     if session is not None:
@@ -159,41 +147,31 @@ async def account(ctx: Context) -> Response[str]:
 # --- portal: sign in, invitation, leave ---------------------------------------------------------------------------
 
 
-async def clinic_by_slug(request: Connection, slug: str) -> TenantInfo:
-    """Raises NotFound for an unknown or closed clinic."""
-    async with lookup_session(runtime_of(request).database) as session:
-        found = await session.execute(select(Tenant).where(Tenant.slug == slug, Tenant.active))
-        tenant = found.scalar_one_or_none()
-    if tenant is None:
-        raise NotFound("clinic")
-    return TenantInfo.of(tenant)
-
-
 @get("/portal", public="names no clinic; says how to get in")
 async def portal_start(request: Req) -> Response[str]:
-    return _entrance(request, "core/portal_start.html")
+    return entrance(request, "core/portal_start.html")
 
 
 @get("/portal/{clinic:str}/sign-in", public="the way in for patients")
 async def portal_sign_in_page(request: Req, clinic: str, next: str = "") -> Response[str]:
     tenant = await clinic_by_slug(request, clinic)
-    kept = {"login": "", "next": _local(next, "")}
-    return _entrance(request, "core/portal_sign_in.html", tenant=tenant, values=kept, errors={})
+    kept = {"login": "", "next": local_path(next, "")}
+    return entrance(request, "core/portal_sign_in.html", tenant=tenant, values=kept, errors={})
 
 
 @post("/portal/{clinic:str}/sign-in", public="the way in for patients")
 async def portal_sign_in(request: Req, clinic: str, form: Form) -> Response[str]:
     tenant = await clinic_by_slug(request, clinic)
-    kept = {"login": form.text("login"), "next": _local(form.text("next"), "")}
+    kept = {"login": form.text("login"), "next": local_path(form.text("next"), "")}
     try:
         async with public_context(request, tenant) as ctx:
             token = await signin.sign_in_patient(ctx, form.text("login"), form.get("password", ""))
     except TooMany:
         errors = {"password": N_("Too many attempts. Wait a few minutes and try again.")}
-        return _entrance(request, "core/portal_sign_in.html", 429, tenant=tenant, values=kept, errors=errors)
+        return entrance(request, "core/portal_sign_in.html", 429, tenant=tenant, values=kept, errors=errors)
     if token is None:
         errors = {"password": signin.WRONG}
-        return _entrance(request, "core/portal_sign_in.html", 422, tenant=tenant, values=kept, errors=errors)
+        return entrance(request, "core/portal_sign_in.html", 422, tenant=tenant, values=kept, errors=errors)
     cookie = session_cookie("portal", token, secure=runtime_of(request).config.secure_cookies)
     return redirect(None, kept["next"] or f"/portal/{clinic}", cookies=[cookie])
 
@@ -218,7 +196,7 @@ async def invitation_page(request: Req, clinic: str, token: str) -> Response[str
         return redirect(None, target)
     if known:
         return redirect(None, f"/portal/{clinic}/sign-in?next={quote(target)}")
-    return _entrance(request, "core/portal_activate.html", tenant=tenant, values={"birth_date": ""}, errors={})
+    return entrance(request, "core/portal_activate.html", tenant=tenant, values={"birth_date": ""}, errors={})
 
 
 @post("/portal/{clinic:str}/i/{token:str}", public="a one-time invitation, proven by the date of birth")
@@ -231,10 +209,10 @@ async def accept_invitation(request: Req, clinic: str, token: str, form: Form) -
             target = invited.invitation.target
             session = await signin.activate(ctx, invited, form.text("birth_date"), form.get("password", ""))
     except Invalid as error:
-        return _entrance(request, "core/portal_activate.html", 422, tenant=tenant, values=kept, errors=error.fields)
+        return entrance(request, "core/portal_activate.html", 422, tenant=tenant, values=kept, errors=error.fields)
     if session is None:
         errors = {"birth_date": N_("This does not match what the clinic has. Check the date, or call the clinic.")}
-        return _entrance(request, "core/portal_activate.html", 422, tenant=tenant, values=kept, errors=errors)
+        return entrance(request, "core/portal_activate.html", 422, tenant=tenant, values=kept, errors=errors)
     cookie = session_cookie("portal", session, secure=runtime_of(request).config.secure_cookies)
     return redirect(None, target, cookies=[cookie])
 
@@ -244,12 +222,12 @@ async def accept_invitation(request: Req, clinic: str, token: str, form: Form) -
 
 def _no_way_in(request: Req, tenant: TenantInfo) -> Response[str]:
     """Used, expired, revoked and unknown look the same."""
-    return _entrance(request, "core/guest_closed.html", 404, tenant=tenant)
+    return entrance(request, "core/guest_closed.html", 404, tenant=tenant)
 
 
 @get("/guest/{clinic:str}", public="says that a guest's link is needed; no data")
 async def guest_start(request: Req, clinic: str) -> Response[str]:
-    return _entrance(request, "core/guest_closed.html", tenant=await clinic_by_slug(request, clinic))
+    return entrance(request, "core/guest_closed.html", tenant=await clinic_by_slug(request, clinic))
 
 
 @get("/guest/{clinic:str}/i/{token:str}", public="a guest's one-time link; names nobody")
@@ -267,7 +245,7 @@ async def guest_page(request: Req, clinic: str, token: str) -> Response[str]:
         return redirect(None, target)
     if used:
         return _no_way_in(request, tenant)
-    return _entrance(request, "core/guest_enter.html", tenant=tenant)
+    return entrance(request, "core/guest_enter.html", tenant=tenant)
 
 
 @post("/guest/{clinic:str}/i/{token:str}", public="a guest's one-time link, used up by this")

@@ -11,6 +11,7 @@ from qanun.web.templating import environment, package_folder, render, static, st
 
 CORE = package_folder("core")
 VALUES = {
+    "origin": "https://clinic.example",
     "tenant": None, "actor": None, "nav": [], "path": "/", "languages": (), "values": {}, "errors": {}, "fields": {},
     "reference": "7f3c", "code": "x", "status": 404, "fragment": False, "clinics": [], "current": "", "name": "A B",
     "failure": Failure("labs", "labs.panel", "timeout"),
