@@ -202,6 +202,8 @@ def _prepare(settings: dict[str, str], state: Path, steps: Steps) -> list[list[s
 
 def _start(keeper: Keeper, options: argparse.Namespace, config: Config, state: Path, notes: list[str]) -> None:
     for service in gather()[0].all(SystemService):
+        if service.needs and not getattr(config, service.needs):
+            continue  # nothing to do for it here
         found = daemon(service, config)
         if shutil.which(found.command[0], path=keeper.environment["PATH"]) is None:
             continue  # said already, with what follows from it

@@ -110,6 +110,8 @@ class Site:
     turn: Turn
     media_port: int
     media_advertise: tuple[str, ...]
+    #: Addresses that media nodes on other machines have; without any there is no place for them to call in.
+    media_nodes: tuple[str, ...]
     backup: Backup
     ssh: str
     ssh_keys: tuple[str, ...]
@@ -161,6 +163,7 @@ def parse_site(table: Mapping[str, Any]) -> Site:
         turn=_turn(top.table("turn", needed=False)),
         media_port=(media := top.table("media", needed=False)).number("port", usual=8100, least=1024, most=65535),
         media_advertise=media.items("advertise", _ipv4),
+        media_nodes=media.items("nodes", _ipv4),
         backup=_backup(top.table("backup", needed=False)),
         ssh=(ssh := top.table("ssh", needed=False)).choice("mode", ("off", "keys"), usual="off"),
         ssh_keys=ssh.items("keys", _ssh_key),

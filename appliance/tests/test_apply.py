@@ -14,7 +14,7 @@ from qanun.app.build import gather
 from qanun_appliance.apply import apply, postgres_programs
 from qanun_appliance.places import Places
 from qanun_appliance.render import Machine, open_ports
-from qanun_appliance.site import parse_site
+from qanun_appliance.site import SiteFault, parse_site
 
 SERVICES = gather()[0].all(SystemService)
 CODE = Path(sys.executable).parent
@@ -238,6 +238,24 @@ def test_the_relay_s_preparation_writes_a_file_that_reaches_the_media_server_alo
         "allowed-peer-ip=192.168.7.10"
     ]
     assert (places.secrets / "turn-secret").read_text() in written
+    done = run(*prepare, env={**os.environ, **given, "QANUN_MEDIA_NODES": "192.168.7.20,192.168.7.21"})
+    assert done.returncode == 0, done.stderr
+    assert (places.data / "turn/turnserver.conf").read_text().count("allowed-peer-ip=192.168.7.2") == 2
+
+
+def test_media_nodes_have_a_place_to_call_in_only_where_the_site_names_their_addresses(
+    site_table, tree, places, machine
+):
+    unit = "etc/systemd/system/qanun-nodes.service"
+    assert not (tree / unit).exists()
+    assert "8110" not in (tree / "etc/nftables.conf").read_text()
+    site_table["media"] = {"nodes": ["192.168.7.20"]}
+    apply(parse_site(site_table), places, SERVICES, machine, ["192.168.7.10"])
+    assert "telemedicine nodes-gateway" in (tree / unit).read_text()
+    assert "tcp dport 8110 accept" in (tree / "etc/nftables.conf").read_text()
+    assert "QANUN_MEDIA_NODES=192.168.7.20" in (tree / "etc/qanun/qanun.env").read_text()
+    with pytest.raises(SiteFault):
+        parse_site(site_table | {"media": {"nodes": ["everywhere"]}})
 
 
 def test_addresses_that_the_network_gives_are_left_to_the_moment_of_start(site_table, places, machine):

@@ -1,6 +1,7 @@
 """The doctor says what is, and beside it how it is mended; a check that cannot look stops no other."""
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -113,6 +114,18 @@ def test_a_listener_that_is_on_no_list_is_named_and_local_ones_are_not(site):
         listing + "tcp LISTEN 0 9 0.0.0.0:5432 *:*\nudp UNCONN 0 0 [::]:5355 *:*\ntcp LISTEN 0 9 0.0.0.0:22 *:*\n",
     )
     assert finding == Finding("ports.open", "crit", {"ports": "tcp/22, tcp/5432, udp/5355"})
+
+
+def test_a_media_node_that_is_silent_is_named_and_without_nodes_nobody_is_asked(site, site_table, places):
+    assert checks.media_nodes(site, places) == []
+    wide = parse_site(site_table | {"media": {"nodes": ["192.168.7.20"]}})
+    one = {"name": "attic", "state": "serving", "heard": time.time()}
+    other = {"name": "cellar", "state": "silent", "heard": time.time() - 600}
+    waits = {"name": "new", "state": "invited", "heard": 0}
+    assert codes(checks.media_nodes(wide, places, json.dumps([one, waits]))) == {"nodes.well": "ok"}
+    (found,) = checks.media_nodes(wide, places, json.dumps([one, other]))
+    assert (found.code, found.level, found.values) == ("node.silent", "warn", {"name": "cellar", "minutes": 10})
+    assert codes(checks.media_nodes(wide, places, "")) == {"nodes.unknown": "warn"}
 
 
 def test_a_firewall_that_lets_everything_in_is_down():

@@ -27,6 +27,8 @@ class Config:
     media_socket: Path | None = None
     media_listen: str = "0.0.0.0:8100"
     media_advertise: tuple[str, ...] = ()
+    media_nodes: tuple[str, ...] = ()
+    media_nodes_listen: str = "0.0.0.0:8110"
     turn_urls: tuple[str, ...] = ()
     turn_listen: tuple[str, ...] = ()
     turn_port: int = 3478
@@ -75,6 +77,8 @@ class Config:
             media_socket=path("QANUN_MEDIA_SOCKET"),
             media_listen=environ.get("QANUN_MEDIA_LISTEN", "0.0.0.0:8100"),
             media_advertise=items("QANUN_MEDIA_ADVERTISE"),
+            media_nodes=items("QANUN_MEDIA_NODES"),
+            media_nodes_listen=environ.get("QANUN_MEDIA_NODES_LISTEN", "0.0.0.0:8110"),
             turn_urls=items("QANUN_TURN_URLS"),
             turn_listen=items("QANUN_TURN_LISTEN"),
             turn_port=number("QANUN_TURN_PORT", 3478),

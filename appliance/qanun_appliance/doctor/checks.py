@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,6 +76,23 @@ def schema(places: Places) -> list[Finding]:
         line.split(":")[0] for line in done.stdout.splitlines() if ": up to date" not in line and "orphaned" not in line
     ]
     return [crit("schema.behind", names=", ".join(behind))] if behind else [ok("schema.well")]
+
+
+def media_nodes(site: Site, places: Places, listing: str | None = None) -> list[Finding]:
+    """Media nodes on other machines, where the site has any."""
+    if not site.media_nodes:
+        return []
+    # It ends with 1 when a node is silent, and prints the list all the same.
+    said = listing if listing is not None else _output(str(places.code / "qanun"), "telemedicine", "nodes", "--json")
+    if not said:
+        return [warn("nodes.unknown")]
+    listed = [one for one in json.loads(said) if one["state"] != "invited"]
+    silent = [one for one in listed if one["state"] == "silent"]
+    found = [
+        warn("node.silent", name=one["name"], minutes=max(0, round((time.time() - one["heard"]) / 60)))
+        for one in silent
+    ]
+    return found or [ok("nodes.well", count=len(listed))]
 
 
 def disk(places: Places, usage: tuple[int, int, int] | None = None) -> list[Finding]:

@@ -56,6 +56,7 @@ def examine(places: Places, services: Sequence[SystemService]) -> list[Finding]:
         lambda: checks.setup(site, places, services),
         lambda: checks.answers(site, places),
         checks.units,
+        lambda: checks.media_nodes(site, places),
         lambda: checks.schema(places),
         lambda: keeping.backups(site, places),
         lambda: keeping.recovery_key(site, places),

@@ -51,6 +51,18 @@ SENTENCES: Mapping[str, Sentence] = {
     "turn.ill": Sentence(
         N_("Calls from strict networks fail, the relay does not answer: %(why)s"), N_("`systemctl restart qanun-turn`")
     ),
+    "nodes.well": Sentence(N_("Media nodes on other machines that answer: %(count)s")),
+    "nodes.unknown": Sentence(
+        N_("Media nodes cannot be asked for: the place where they call in does not answer"),
+        N_("`systemctl restart qanun-nodes`"),
+    ),
+    "node.silent": Sentence(
+        N_("The media node %(name)s has been silent for %(minutes)s minutes; its calls go on at other servers"),
+        N_(
+            "Look at that machine: `systemctl status qanun-node`, its network, its clock. If it is gone for good: "
+            "`qanun telemedicine node revoke %(name)s`"
+        ),
+    ),
     "service.failed": Sentence(
         N_("A service has failed: %(unit)s"), N_("`journalctl -u %(unit)s -n 50`; then: `systemctl restart %(unit)s`")
     ),

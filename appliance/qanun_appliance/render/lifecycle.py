@@ -172,6 +172,7 @@ def _accounts_and_folders() -> list[Rendered]:
         (f"{DATA}/recordings", "0700", "qanun", "qanun"), (f"{DATA}/reports", "0750", "root", "qanun"),
         (f"{DATA}/postgresql", "0700", "postgres", "postgres"), (f"{DATA}/wal", "0700", "postgres", "postgres"),
         (f"{DATA}/turn", "0700", "turnserver", "turnserver"), (f"{DATA}/tls", "0750", "root", "caddy"),
+        (f"{DATA}/nodes", "0700", "qanun", "qanun"),
         (f"{DATA}/updates", "0700", "root", "root"), (f"{DATA}/ssh", "0700", "root", "root"),
         ("/run/qanun", "0750", "qanun", "qanun"), ("/run/qanun-wishes", "0750", "qanun", "qanun"),
         ("/etc/qanun", "0755", "root", "root"),

@@ -37,7 +37,7 @@ def daemons(site: Site, services: Iterable[SystemService]) -> list[Daemon]:
     names = [service.id.split(".", 1)[1] for service in listed]
     found = []
     for service, short in zip(listed, names, strict=True):
-        if short == "turn" and not site.turn.enabled:
+        if (short == "turn" and not site.turn.enabled) or (service.needs and not getattr(site, service.needs)):
             continue
         name = short if names.count(short) == 1 else service.id.replace(".", "-")
         moved = {_USUAL_MEDIA: site.media_port, _USUAL_TURN: site.turn.port}
@@ -69,6 +69,8 @@ def environment(site: Site, places: Places, addresses: Sequence[str]) -> str:
         "PYTHONDONTWRITEBYTECODE": "1",
         **(address_environment(site, addresses) if addresses else {}),
     }
+    if site.media_nodes:
+        lines["QANUN_MEDIA_NODES"] = ",".join(site.media_nodes)
     if site.turn.enabled:
         lines["QANUN_TURN_PORT"] = str(site.turn.port)
         if site.turn.external:
@@ -141,7 +143,7 @@ def _web(site: Site, places: Places) -> str:
             "OOMScoreAdjust=-200",
             *hardened(
                 network="local", write=[*_ours("blobs", "recordings"), SOCKETS, "/run/qanun-wishes"],
-                hide=_ours(*_DATA_OF_OTHERS, "turn", "site.toml"),
+                hide=_ours(*_DATA_OF_OTHERS, "turn", "nodes", "site.toml"),
             ),
         ],
     )  # fmt: skip
@@ -184,7 +186,7 @@ def _daemon(site: Site, places: Places, daemon: Daemon) -> str:
         lines.append(f"ExecStartPre={_words(service.prepare, places)}")
     lines.append(f"ExecStart={_words(service.command, places)}")
     write = [*_ours(*service.folders), *([SOCKETS] if service.user == "qanun" else [])]
-    others = ("blobs", "recordings", "keys", "turn", "site.toml", *_DATA_OF_OTHERS)
+    others = ("blobs", "recordings", "keys", "turn", "nodes", "site.toml", *_DATA_OF_OTHERS)
     hide = _ours(*(name for name in others if name not in service.folders))
     lines += [
         "Restart=always", "RestartSec=1", "CPUWeight=400", "MemoryHigh=25%", "MemoryMax=30%", "TasksMax=256",

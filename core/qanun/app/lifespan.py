@@ -25,7 +25,8 @@ class SystemService:
     """A daemon beside the web process. `command` uses `{state_dir}`-style fields of the configuration and `{python}`.
 
     `prepare`, when given, is run to its end before every start: it writes what the daemon reads. Ports are (protocol, port).
-    On an appliance it runs as the account `user` and writes only in `folders` below the state folder.
+    On an appliance it runs as the account `user` and writes only in `folders` below the state folder. `needs` names a field of
+    the configuration without which there is nothing for it to do, and it is not started.
     """
 
     id: str
@@ -35,6 +36,7 @@ class SystemService:
     per_core: bool = False
     user: str = "qanun"
     folders: Sequence[str] = ()
+    needs: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,5 +87,25 @@ AUDIT_EVENTS = (
         action="execute",
     ),
     AuditEventType(id="telemedicine.hold.place", label=N_("Placed a legal hold on recordings"), action="create"),
+    AuditEventType(
+        id="telemedicine.node.invite", label=N_("Invited a media node"), action="create", redaction="erase-detail"
+    ),
+    AuditEventType(id="telemedicine.node.join", label=N_("A media node joined"), action="create"),
+    AuditEventType(
+        id="telemedicine.node.revoke", label=N_("Shut a media node out"), action="delete", redaction="erase-detail"
+    ),
+    AuditEventType(
+        id="telemedicine.node.drain",
+        label=N_("Had a media node take no new rooms"),
+        action="update",
+        redaction="erase-detail",
+    ),
+    AuditEventType(
+        id="telemedicine.node.resume",
+        label=N_("Had a media node take rooms again"),
+        action="update",
+        redaction="erase-detail",
+    ),
+    AuditEventType(id="telemedicine.node.refuse", label=N_("Refused a media node"), action="execute"),
     AuditEventType(id="telemedicine.hold.release", label=N_("Lifted a legal hold from recordings"), action="update"),
 )

@@ -25,7 +25,7 @@ def measure_load(arguments: Sequence[str]) -> int:
 def turn_configuration(arguments: Sequence[str]) -> int:
     """Write `{state_dir}/turn/turnserver.conf`, readable by this user only, and make the shared secret if there is none.
 
-    Listens on `QANUN_TURN_LISTEN`, relays to `QANUN_MEDIA_ADVERTISE` and to nothing else. Raises ConfigurationError when
+    Listens on `QANUN_TURN_LISTEN`, relays to `QANUN_MEDIA_ADVERTISE`, to `QANUN_MEDIA_NODES` and to nothing else. Raises ConfigurationError when
     either is missing: a relay that guesses whom it may reach is an open door.
     """
     config = Config.from_environment()
@@ -38,7 +38,7 @@ def turn_configuration(arguments: Sequence[str]) -> int:
     settings = TurnSettings(
         realm="qanun",
         addresses=config.turn_listen,
-        peers=[host.partition(":")[0] for host in config.media_advertise],
+        peers=[host.partition(":")[0] for host in (*config.media_advertise, *config.media_nodes)],
         port=config.turn_port,
         tls_port=config.turn_tls_port,
         certificate=config.turn_certificate,

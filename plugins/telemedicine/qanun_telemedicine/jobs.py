@@ -7,6 +7,7 @@ from pathlib import Path
 from uuid import UUID
 
 from qanun.api import Context, Job, Key
+from qanun_telemedicine.nodes.witness import witness
 from qanun_telemedicine.recording import player
 from qanun_telemedicine.service import consultation, deletion, recording, recording_key, retention, shut
 from qanun_telemedicine.service.recording import binding, close_abandoned, folder
@@ -93,4 +94,5 @@ JOBS = (
     Job(id="telemedicine.erase_files", run=erase_files),
     Job(id="telemedicine.erase_picture", run=erase_picture),
     Job(id="telemedicine.close_guests", run=close_guests),
+    Job(id="telemedicine.witness_nodes", run=witness, cron="* * * * *"),
 )

@@ -23,6 +23,7 @@ from qanun_telemedicine.events import EVENT_TYPES
 from qanun_telemedicine.handlers import HANDLERS
 from qanun_telemedicine.jobs import JOBS
 from qanun_telemedicine.media import LIFESPAN
+from qanun_telemedicine.nodes.commands import node, nodes, nodes_gateway
 from qanun_telemedicine.panels import CHART_PANELS, SLOTS, timeline
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.routes import ROUTES
@@ -154,6 +155,18 @@ class TelemedicinePlugin(Plugin):
                 id="telemedicine.verify-certificate", run=verify_certificate,
                 summary="check the signature of a deletion's certificate or an export's slip; needs no database",
             ),
+            CliCommand(
+                id="telemedicine.nodes", run=nodes,
+                summary="media nodes on other machines, with their load (--json for programs)",
+            ),
+            CliCommand(
+                id="telemedicine.node", run=node,
+                summary="invite, drain, resume or revoke a media node; on the node itself: join, run",
+            ),
+            CliCommand(
+                id="telemedicine.nodes-gateway", run=nodes_gateway,
+                summary="run the place where media nodes call in, until told to stop",
+            ),
         ]  # fmt: skip
 
     @hookimpl
@@ -166,6 +179,10 @@ class TelemedicinePlugin(Plugin):
                     "--listen", "{media_listen}", "--advertise", "{media_advertise}",
                 ),
                 ports=(("udp", 8100),), per_core=True, folders=("recordings",),
+            ),
+            SystemService(
+                id="telemedicine.nodes", command=("{python}", "-m", "qanun", "telemedicine", "nodes-gateway"),
+                ports=(("tcp", 8110),), folders=("nodes", "recordings"), needs="media_nodes",
             ),
             SystemService(
                 id="telemedicine.turn", command=("turnserver", "-c", "{state_dir}/turn/turnserver.conf"),

@@ -202,6 +202,9 @@ class Line(Acts):
                     await self._sample(event.data)
                 elif event.event == "participant.speaker" and self.place == "call":
                     await self._send({"type": "speaker", "participant": event.participant})
+                elif event.event == "recording.lost":
+                    # The way from a media node to the recorder broke for long: what goes on is a new part.
+                    await settle(self.open_context, self._worker(), self.consultation_id)
                 elif event.event == "recording.failed":
                     problem = str(event.data.get("problem", "failed"))
                     await recording_failed(self.open_context, self.consultation_id, self._worker(), problem)

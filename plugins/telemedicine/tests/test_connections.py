@@ -1,5 +1,6 @@
 """How connections were: what a sample takes and leaves, the score, the live view and the report; each clinic's own."""
 
+import uuid
 from datetime import timedelta
 
 import pytest
@@ -7,9 +8,13 @@ from sqlalchemy import select
 
 from plugins.telemedicine.tests.conftest import until
 from plugins.telemedicine.tests.test_sockets import call
+from qanun.api import AuditEvent
 from qanun_telemedicine.models import QualitySample
+from qanun_telemedicine.nodes.registry import Registry
+from qanun_telemedicine.nodes.witness import witness
 from qanun_telemedicine.service import quality
 from qanun_telemedicine.service.quality import score
+from qanun_telemedicine.service.servers import Server
 
 GOOD = {"state": "good", "rtt_ms": 40.2, "loss_down": 0.0, "loss_up": 0.0, "jitter_ms": 3.0, "budget": 2_000_000}
 BAD = {"state": "weak", "rtt_ms": 700.0, "loss_down": 0.08, "loss_up": 0.01, "jitter_ms": 60.0, "budget": 120_000}
@@ -121,3 +126,44 @@ async def test_a_call_leaves_samples_with_what_both_sides_know(clinic, book, wor
     found = await until(sampled, "a sample is kept")
     assert (found.width, found.relayed) == (640, False) and found.freezes == 2
     assert found.score is not None and found.budget is not None
+
+
+async def test_who_carries_calls_is_listed_for_support_and_for_nobody_else(clinic, tmp_path, monkeypatch):
+    admin = await clinic.client("administrator")
+    page = await admin.get("/telemedicine/quality")
+    assert 'id="telemedicine-servers"' in page.text
+    lines = [
+        Server("media", False, "serving", 1, 2, 0.25, 120), Server("radiology", True, "silent"), Server("attic", True, "drains", 1, 2),
+    ]  # fmt: skip
+
+    async def servers(ctx):
+        return lines
+
+    monkeypatch.setattr("qanun_telemedicine.routes.quality.servers", servers)
+    text = (await admin.get("/telemedicine/quality/servers")).text
+    assert "radiology" in text and "Does not answer" in text and "Takes no new rooms" in text and "25" in text
+    arabic = (await admin.get("/telemedicine/quality/servers", headers={"Accept-Language": "ar"})).text
+    assert "radiology" in arabic
+    for role in ("doctor", "administrator"):
+        assert (await (await clinic.client(role)).get("/telemedicine/quality/servers")).status_code == 200
+    for role in ("nurse", "reception"):
+        assert (await (await clinic.client(role)).get("/telemedicine/quality/servers")).status_code == 403
+
+
+async def test_what_is_done_with_media_nodes_stands_in_every_clinic_s_audit_once(clinic, other_clinic):
+    async with clinic.context() as ctx:
+        folder = ctx.runtime.config.state_dir / "nodes"
+    registry = Registry(folder)
+    name = f"n{uuid.uuid4().hex[:8]}"
+    node, _ = registry.invite(name, ["192.0.2.7"], 3600, "somebody")
+    registry.join(node, b"x" * 32, "0.1")
+    registry.revoke(node, "somebody")
+    for one in (clinic, other_clinic, clinic):
+        async with one.context() as ctx:
+            await witness(ctx)
+    for one in (clinic, other_clinic):
+        async with one.context() as ctx:
+            chosen = AuditEvent.entity == f"Device/{uuid.UUID(node.id)}"
+            found = (await ctx.db.execute(select(AuditEvent).where(chosen).order_by(AuditEvent.seq))).scalars().all()
+        assert [event.type.rpartition(".")[2] for event in found] == ["invite", "join", "revoke"]
+        assert "somebody" in found[0].body and "somebody" not in found[1].body

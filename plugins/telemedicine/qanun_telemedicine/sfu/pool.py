@@ -1,7 +1,8 @@
-"""Several media workers of one machine as if they were one: each room is placed whole, where least is going on.
+"""Several media workers as if they were one: each room is placed whole, where least is going on.
 
 The first worker's socket is `media.sock`; others beside it are called `media-2.sock` and so on, and are found while they come
-and go. All web processes of the machine agree on who serves a room through one small file beside the sockets, which is
+and go. Workers of media nodes have a socket here too (`media-node-NAME-1.sock`, made by `nodes.gateway`), which goes away with
+them: their rooms are placed anew, and whoever was in one is told to join again. All web processes of the machine agree on who serves a room through one small file beside the sockets, which is
 locked for the length of a look: a room that two processes ask for at the same moment gets one worker. A worker that drains gets
 no new room and ends when its last one is empty; one that died gets new rooms like any other once it is back.
 With a single worker there is nothing to place, and no file.
@@ -19,9 +20,11 @@ from typing import Any, TypeVar
 from qanun_telemedicine.sfu import protocol as p
 from qanun_telemedicine.sfu.client import MediaClient, MediaError, MediaUnavailable, OnEvent
 
-_LOOK_S = 2.0
+_LOOK_S = 0.5
 #: A worker whose connection is just coming up is waited for before its rooms go elsewhere.
 _PATIENCE_S = 1.0
+#: A worker that is busier than this gets a new room only when all are; sharper than this nobody is compared by load.
+_CROWDED, _STEP = 0.85, 0.1
 
 T = TypeVar("T")
 
@@ -37,6 +40,8 @@ class MediaPool:
         #: What this process knows of rooms: which worker, and which life of it.
         self._rooms: dict[str, tuple[str, str]] = {}
         self._recordings: dict[str, str] = {}
+        #: Since when a worker is away, on the loop's clock.
+        self._away: dict[str, float] = {}
         self._looking: asyncio.Task[None] | None = None
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -57,6 +62,7 @@ class MediaPool:
         while True:
             await asyncio.sleep(_LOOK_S)
             await self._look(None)
+            await self._miss()
 
     async def _look(self, wait: float | None) -> None:
         others = (one.name for one in self.path.parent.glob(f"{self.path.stem}-*{self.path.suffix}"))
@@ -65,6 +71,24 @@ class MediaPool:
             client._on_event = lambda event, name=name: self._hear(name, event)
             self._clients[name] = client
             await client.start(wait=wait)
+
+    async def _miss(self) -> None:
+        """Rooms of a worker that stays away go elsewhere; a node whose socket is gone is forgotten."""
+        now = asyncio.get_running_loop().time()
+        for name, client in list(self._clients.items()):
+            if client.connected:
+                self._away.pop(name, None)
+                continue
+            away = now - self._away.setdefault(name, now)
+            gone = self._is_node(name) and not client.path.exists()
+            if len(self._clients) > 1 and (gone or away >= _PATIENCE_S) and self._on_event is not None:
+                await self._each([room for room, (worker, _) in self._rooms.items() if worker == name])
+            if gone:
+                del self._clients[name], self._away[name]
+                await client.close()
+
+    def _is_node(self, name: str) -> bool:
+        return name.startswith(f"{self.path.stem}-node-")
 
     def _hear(self, name: str, event: p.Event) -> Awaitable[None] | None:
         if self._on_event is None:
@@ -119,20 +143,30 @@ class MediaPool:
         if client is None:
             return None
         if not client.connected:
+            since = self._away.get(name)
+            patience = _PATIENCE_S if since is None else _PATIENCE_S - (asyncio.get_running_loop().time() - since)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(client._ready.wait(), _PATIENCE_S)
+                await asyncio.wait_for(client._ready.wait(), max(0.0, patience))
         return client if client.connected and client.worker is not None and client.worker.boot == boot else None
 
     async def _offers(self) -> list[tuple[str, str]]:
-        """(name, boot) of the workers that take rooms, the idlest first."""
+        """(name, boot) of the workers that take rooms, the idlest first.
+
+        The load is compared in steps: rooms that are opened in the same second do not show in it yet, people in them do.
+        """
+        free = []
+        for name, one in (await self._asked()).items():
+            if not one.draining:
+                busy = max(one.cpu, one.machine)
+                free.append(
+                    (busy > _CROWDED, int(busy / _STEP), one.participants, one.packets, one.rooms, name, one.boot)
+                )
+        return [(name, boot) for *_, name, boot in sorted(free)]
+
+    async def _asked(self) -> dict[str, p.Worker]:
         names = [name for name, client in self._clients.items() if client.connected]
         answers = await asyncio.gather(*(self._clients[name].hello() for name in names), return_exceptions=True)
-        free = [
-            (one.participants, one.rooms, name, one.boot)
-            for name, one in zip(names, answers, strict=True)
-            if isinstance(one, p.Worker) and not one.draining
-        ]
-        return [(name, boot) for _, _, name, boot in sorted(free)]
+        return {name: one for name, one in zip(names, answers, strict=True) if isinstance(one, p.Worker)}
 
     @property
     def _file(self) -> Path:
@@ -241,6 +275,7 @@ class MediaPool:
     async def _recorded(self, recording: str, ask: Callable[[MediaClient], Awaitable[T]]) -> T:
         """Ask whoever runs this recording: known here, or started by another process."""
         first = self._recordings.get(recording, self.path.name)
+        first = first if first in self._clients else self.path.name
         names = sorted((name for name, one in self._clients.items() if one.connected), key=lambda name: name != first)
         for name in names[:-1]:
             try:
@@ -272,6 +307,9 @@ class MediaPool:
 
     async def workers(self) -> list[p.Worker]:
         """Every worker that answers."""
-        clients = [client for client in self._clients.values() if client.connected]
-        answers = await asyncio.gather(*(client.hello() for client in clients), return_exceptions=True)
-        return [one for one in answers if isinstance(one, p.Worker)]
+        return list((await self._asked()).values())
+
+    async def servers(self) -> dict[str, p.Worker | None]:
+        """Every worker by the name of its socket, None for one that does not answer; nodes have a list of their own."""
+        asked = await self._asked()
+        return {name: asked.get(name) for name in sorted(self._clients) if not self._is_node(name)}

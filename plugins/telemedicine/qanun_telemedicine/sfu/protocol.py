@@ -99,7 +99,10 @@ class Stats(Request, tag="stats"):
 
 
 class Drain(Request, tag="drain"):
-    """Take no more rooms; the process ends when the last room that somebody is in is empty."""
+    """Take no more rooms; with `ends`, the process ends when the last room that somebody is in is empty."""
+
+    on: bool = True
+    ends: bool = True
 
 
 AnyRequest = (
@@ -156,6 +159,11 @@ class Worker(msgspec.Struct):
     draining: bool
     #: Which data plane it runs: "c" or "python".
     engine: str = ""
+    #: What it was busy with in the last seconds: shares of one core by itself and of all cores of its machine, and packets in
+    #: and out a second.
+    cpu: float = 0.0
+    machine: float = 0.0
+    packets: float = 0.0
 
 
 class Failure(msgspec.Struct):
@@ -173,7 +181,7 @@ class Event(msgspec.Struct, omit_defaults=True):
     """`participant.connected`, `.disconnected` (data.reason: left, lost, failed, timeout), `.media` (first packet of a track:
     data.track, kind, source), `.tracks` (data.tracks, wanted, connection, revision: what the page must know), `.quality` (data: state,
     loss, rtt …), `.layers` (data.layers, connection: the rids by mid that somebody receives; the others may be
-    paused), `.speaker`, and `recording.failed` (data.recording, problem)."""
+    paused), `.speaker`, `recording.failed` (data.recording, problem) and, of a node, `recording.lost` (data.recording: begin anew)."""
 
     event: str
     room: str

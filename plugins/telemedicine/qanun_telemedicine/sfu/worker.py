@@ -24,6 +24,7 @@ import msgspec
 import uvloop
 
 from qanun_telemedicine.sfu import protocol as p
+from qanun_telemedicine.sfu.busy import Load
 from qanun_telemedicine.sfu.control import Control
 from qanun_telemedicine.sfu.engine import Address, Engine
 from qanun_telemedicine.sfu.engines import CHOICES, open_engine
@@ -51,7 +52,8 @@ class MediaWorker:
         self.control = Control(engine, self.paths, self._emit)
         self.rooms = Rooms(engine, self.paths, self, self._told)
         self.recordings = Recordings(engine, self.rooms, allowed_taps, self._recording_failed)
-        self.draining = False
+        self.draining = self._ends = False
+        self.load = Load(engine)
         self.finished = asyncio.Event()
         self._clients: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -95,6 +97,7 @@ class MediaWorker:
         while True:
             await asyncio.sleep(1)
             now = time.monotonic()
+            self.load.look(self.rooms.by_transport)
             for room in list(self.rooms):
                 if room.participants:
                     room.empty_since = 0.0
@@ -102,7 +105,7 @@ class MediaWorker:
                     room.empty_since = now
                 elif now - room.empty_since > _EMPTY_S:
                     await self._close_room(room.id)
-            if self.draining and not any(room.participants for room in self.rooms):
+            if self._ends and not any(room.participants for room in self.rooms):
                 self.finished.set()
 
     async def _close_room(self, room: str) -> None:
@@ -234,7 +237,7 @@ class MediaWorker:
             case p.Stats():
                 return self._stats(request.room)
             case p.Drain():
-                self.draining = True
+                self.draining, self._ends = request.on, request.on and request.ends
                 return None
 
     def _not_draining(self, room: str) -> None:
@@ -253,6 +256,9 @@ class MediaWorker:
             sum(len(room.participants) for room in self.rooms),
             self.draining,
             self.engine.kind,
+            self.load.cpu,
+            self.load.machine,
+            self.load.packets,
         )
 
     @staticmethod
