@@ -47,7 +47,7 @@ def ago(hours):
 def test_every_sentence_that_is_not_well_says_how_it_is_mended_and_fills_with_its_values():
     for code in SENTENCES:
         names = {"why", "count", "unit", "names", "free", "total", "days", "seconds", "ports", "path", "hours", "rows", "files",
-                 "minutes", "version"}  # fmt: skip
+                 "minutes", "name", "version"}  # fmt: skip
         said, mend = in_words(code, dict.fromkeys(names, "VALUE"))
         assert "%(" not in said + mend, code
         harmless = code.endswith(".well") or code in {"services.unknown", "check.failed"}

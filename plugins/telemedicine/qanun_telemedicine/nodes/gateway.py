@@ -287,7 +287,7 @@ class Gateway:
         for (owner, _), seat in self._seats.items():
             if owner == node.id:
                 with contextlib.suppress(OSError, TimeoutError):
-                    await asyncio.wait_for(seat.ask(p.Drain(0, node.draining, False)), link.SILENT_S)
+                    await asyncio.wait_for(seat.drain(node.draining), link.SILENT_S)
         return {"name": node.name}
 
     def listed(self) -> list[dict[str, Any]]:

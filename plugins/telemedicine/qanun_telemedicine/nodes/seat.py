@@ -91,6 +91,11 @@ class Seat:
         await self._open()
         self._ready.set()
 
+    async def drain(self, on: bool) -> None:
+        """Take no new room, or take rooms again. Raises ConnectionError while the worker is away: it is told when it is back."""
+        await self.ask(p.Drain(0, on, False))
+        self.worker = await self._hello()
+
     async def _hello(self) -> p.Worker:
         return msgspec.convert((await self.ask(p.Hello(0))).result, p.Worker)
 
