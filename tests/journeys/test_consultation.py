@@ -6,11 +6,14 @@ import asyncio
 import re
 
 import psycopg
+import pytest
 from playwright.async_api import Browser, Page, expect
 
 from qanun_telemedicine.sfu.client import MediaClient
 from tests.journeys import people as p
 from tests.journeys.stack import Cable, Stack
+
+pytestmark = pytest.mark.browser
 
 DOCTOR = "Dr Nadia Rahmani"
 CUT_S = 5.0

@@ -60,7 +60,11 @@ async def test_firefox_simulcast_is_forwarded_to_chromium(
     await patient.begin("nour-1", source="/face.webm", simulcast=True)
     await doctor.begin("nour-1")
     await doctor.sees_and_hears()
-    assert await _layers(clinic) == {"f"}, "for one receiver the widest alone"
+
+    async def the_widest_alone() -> bool:
+        return await _layers(clinic) == {"f"}
+
+    await until(the_widest_alone, "for one receiver Firefox sends the widest alone")
     mid = "[...session.peerConnection.getTransceivers()].find((one) => one.sender.track?.kind === 'video').mid"
     connection = clinic.events("participant.tracks", "patient")[-1].data["connection"]
     layers = f"{{[{mid}]: ['h', 'f']}}"
