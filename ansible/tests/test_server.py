@@ -17,7 +17,6 @@ from qanun_appliance.places import ACCOUNTS
 
 ADMINISTRATOR = "admin@al-razi.example"
 SAID: list[str] = []
-FIGURES: dict[str, float] = {}
 
 
 def run(name, inventory, *words, **variables):
@@ -61,12 +60,9 @@ def test_a_stock_debian_becomes_a_clinics_machine_and_a_second_run_changes_nothi
     for name in ("install.yml", "configure.yml"):
         first = run(name, inventory, qanun_release=str(release))
         assert first.code == 0, first.said
-        FIGURES[f"{name} first"] = first.seconds
     for name in ("install.yml", "configure.yml"):
         second = run(name, inventory, qanun_release=str(release))
         assert (second.code, second.recap["changed"]) == (0, 0), second.said
-        FIGURES[f"{name} second"] = second.seconds
-    print({name: round(seconds, 1) for name, seconds in FIGURES.items()})
     asked = run("configure.yml", inventory, "--check")
     assert (asked.code, asked.recap["changed"]) == (0, 0), asked.said
 

@@ -8,6 +8,8 @@ _MEASUREMENTS = {
     "sfu": "CPU of the media worker per delivered packet, beside Debian's Janus",
     "calls": "from admit to the first picture, and back from a killed media worker",
     "chart": "the chart as a whole page under load, memory, cold start, first-load script size",
+    "backup": "a large clinic saved, proven and restored onto a blank machine",
+    "box": "the whole box as a container, and a stock server by the playbooks: how soon they are there, and what they need",
 }
 
 

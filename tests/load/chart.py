@@ -9,25 +9,10 @@ import gzip
 import random
 import re
 import time
-from dataclasses import dataclass
 
 from tests.load import http
+from tests.load.bars import Bar, judged
 from tests.load.clinic import Clinic, Server, clinic, server
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A figure and what it must not exceed (or, with `at_least`, must reach)."""
-
-    name: str
-    value: float
-    limit: float
-    unit: str
-    at_least: bool = False
-
-    @property
-    def met(self) -> bool:
-        return self.value >= self.limit if self.at_least else self.value <= self.limit
 
 
 def main(arguments: list[str]) -> int:
@@ -50,12 +35,7 @@ def main(arguments: list[str]) -> int:
         )
         with server(made) as running:
             bars = asyncio.run(_measure(options, made, running, patients))
-    width = max(len(bar.name) for bar in bars)
-    for bar in bars:
-        relation = "≥" if bar.at_least else "≤"
-        verdict = "ok" if bar.met else "MISSED"
-        print(f"{bar.name:{width}}  {bar.value:10.1f} {bar.unit:5} {relation} {bar.limit:g}  {verdict}")
-    return 0 if all(bar.met for bar in bars) else 1
+    return judged(bars)
 
 
 #: LOINC code, UCUM unit, lowest value, how far above it values go.
