@@ -37,6 +37,14 @@ class Config:
     turn_certificate: Path | None = None
     turn_certificate_key: Path | None = None
     turn_external: str = ""
+    #: The mail server that takes what the clinic sends; without one no mail is sent.
+    smtp_host: str = ""
+    smtp_port: int = 587
+    #: `starttls`, `tls` (from the first octet), or `none` for one on this machine or in the clinic's own network.
+    smtp_security: str = "starttls"
+    smtp_user: str = ""
+    smtp_password_file: Path | None = None
+    mail_from: str = ""
     pool_size: int = 8
     secure_cookies: bool = False
     development: bool = False
@@ -64,6 +72,12 @@ class Config:
             except ValueError:
                 raise ConfigurationError(f"{name} is not a whole number") from None
 
+        def choice(name: str, values: tuple[str, ...]) -> str:
+            value = environ.get(name, "").strip() or values[0]
+            if value not in values:
+                raise ConfigurationError(f"{name} is none of {', '.join(values)}")
+            return value
+
         state = Path(need("QANUN_STATE_DIR")).resolve()
         base_url = environ.get("QANUN_BASE_URL", "http://localhost:8000").rstrip("/")
         database_url = need("QANUN_DATABASE_URL")
@@ -87,6 +101,12 @@ class Config:
             turn_certificate=path("QANUN_TURN_CERTIFICATE"),
             turn_certificate_key=path("QANUN_TURN_CERTIFICATE_KEY"),
             turn_external=environ.get("QANUN_TURN_EXTERNAL", "").strip(),
+            smtp_host=environ.get("QANUN_SMTP_HOST", "").strip(),
+            smtp_port=number("QANUN_SMTP_PORT", 587),
+            smtp_security=choice("QANUN_SMTP_SECURITY", ("starttls", "tls", "none")),
+            smtp_user=environ.get("QANUN_SMTP_USER", "").strip(),
+            smtp_password_file=path("QANUN_SMTP_PASSWORD_FILE"),
+            mail_from=environ.get("QANUN_MAIL_FROM", "").strip(),
             pool_size=number("QANUN_POOL_SIZE", 8),
             secure_cookies=base_url.startswith("https://"),
             development=environ.get("QANUN_DEVELOPMENT", "") == "1",

@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from qanun.identity.patients import likely_duplicates
     from qanun.identity.signin import invite
     from qanun.jobs import Job
+    from qanun.notifications import NotificationChannel, notify_patient
     from qanun.plugins import Plugin, hookimpl
     from qanun.records import ResourceProvider
     from qanun.registry import Contributed, Registry
@@ -149,6 +150,7 @@ __all__ = [
     "NewClinic",
     "NotFound",
     "NotSealed",
+    "NotificationChannel",
     "OpenContext",
     "PageScript",
     "Patient",
@@ -204,6 +206,7 @@ __all__ = [
     "locales",
     "media_headers",
     "new_id",
+    "notify_patient",
     "page",
     "parse_decimal",
     "patch",

@@ -12,6 +12,8 @@ from qanun.config import Config
 from qanun.crypto import load_master_key
 from qanun.db import Database
 from qanun.events import LiveLine
+from qanun.notifications import CHANNELS
+from qanun.notifications import JOBS as NOTIFICATION_JOBS
 from qanun.plugins import Plugins, load_plugins
 from qanun.records import Records
 from qanun.registry import Registry
@@ -32,7 +34,7 @@ def gather(only: Iterable[str] | None = None) -> tuple[Registry, Plugins]:
     """Core's own contributions and every plugin's, checked and frozen. Needs no database."""
     registry = Registry()
     registry.add("core", Core)
-    for items in (ROLES, GRANTS, AUDIT_EVENTS, JOBS):
+    for items in (ROLES, GRANTS, AUDIT_EVENTS, JOBS, NOTIFICATION_JOBS, CHANNELS):
         registry.extend("core", items)
     plugins = load_plugins(registry, only=only)
     registry.freeze()

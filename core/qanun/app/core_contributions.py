@@ -31,6 +31,7 @@ AUDIT_EVENTS = (
     AuditEventType(id="core.passkey.remove", label=N_("Removed a passkey"), action="delete"),
     AuditEventType(id="core.guest.enter", label=N_("Came in by a guest’s link"), action="execute"),
     AuditEventType(id="core.guest.revoke", label=N_("Took back a guest’s link"), action="update"),
+    AuditEventType(id="core.patient.notify", label=N_("Sent word outside of the portal"), action="execute"),
     AuditEventType(id="core.audit.read", label=N_("Read the audit"), action="read"),
 )
 

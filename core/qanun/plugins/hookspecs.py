@@ -91,6 +91,11 @@ def jobs() -> list[Any]:
 
 
 @hookspec
+def notification_channels() -> list[Any]:
+    """`NotificationChannel`s: ways to reach a patient outside of the portal."""
+
+
+@hookspec
 def lifespans() -> list[Any]:
     """`Lifespan`s: connections the web process keeps open while it runs."""
 

@@ -32,6 +32,12 @@ AUDIT_EVENTS = (
     AuditEventType(id="telemedicine.attachment.read", label=N_("Opened a file of the visit’s chat"), action="read"),
     AuditEventType(id="telemedicine.place.confirm", label=N_("Wrote down where the patient is"), action="update"),
     AuditEventType(id="telemedicine.written.ask", label=N_("Asked the clinic in writing"), action="create"),
+    AuditEventType(id="telemedicine.written.begin", label=N_("Wrote to the patient first"), action="create"),
+    AuditEventType(
+        id="telemedicine.written.promise",
+        label=N_("Set within what time questions in writing are answered"),
+        action="update",
+    ),
     AuditEventType(
         id="telemedicine.encryption.choose",
         label=N_("Chose whether the video visit is end-to-end encrypted"),

@@ -35,8 +35,10 @@ class Consultation(TenantModel):
 
     #: How it is held: one of `MODES`.
     mode: Mapped[str] = mapped_column(default=VIDEO)
-    #: A written consultation's answer is promised by then.
+    #: In writing: while the patient waits for an answer, until when it is promised.
     answer_by: Mapped[datetime | None]
+    #: In writing: when the patient was last told outside of the portal that something waits for them.
+    told_at: Mapped[datetime | None]
     #: Where the patient says they are, for help that has to find them; asked anew for each visit.
     place: Mapped[str] = mapped_column(default="")
     #: ISO 3166-1 of the place, which decides whom to call.
@@ -235,6 +237,18 @@ class ChatMessage(TenantModel):
     client_id: Mapped[uuid.UUID]
     text: Mapped[str]
     sent_at: Mapped[datetime]
+
+
+class WrittenTerms(TenantModel):
+    """Within how many hours a question in writing is answered. Never changed: the newest row counts."""
+
+    __tablename__ = "telemedicine_written_terms"
+    __table_args__ = (CheckConstraint("hours between 1 and 336", name="hours"),)
+
+    hours: Mapped[int]
+    set_by: Mapped[uuid.UUID]
+    set_by_name: Mapped[str]
+    set_at: Mapped[datetime]
 
 
 class Attachment(TenantModel):

@@ -40,7 +40,9 @@ async def banner_chip(ctx: Context, patient_id: uuid.UUID, **_: Any) -> View | N
 
 async def waiting(ctx: Context, practitioner_id: uuid.UUID | None = None, **_: Any) -> View | None:
     rows = await service.waiting_list(ctx, practitioner_id)
-    return View("telemedicine/parts/waiting.html", {"rows": rows, "now": ctx.now, "practitioner_id": practitioner_id})
+    late = await written.overdue(ctx, practitioner_id)
+    values = {"rows": rows, "now": ctx.now, "practitioner_id": practitioner_id, "overdue": late}
+    return View("telemedicine/parts/waiting.html", values)
 
 
 async def booked_link(ctx: Context, appointment_id: uuid.UUID | None = None, **_: Any) -> View | None:
@@ -90,7 +92,12 @@ async def ask_card(ctx: Context, patient_id: uuid.UUID, **_: Any) -> View | None
     asked = await written.asked(ctx, patient_id=patient_id)
     fresh = [one for one in asked if one.consultation.state in OPEN]
     return View(
-        "telemedicine/parts/ask_card.html", {"open": len(fresh), "answered": sum(one.answered for one in fresh)}
+        "telemedicine/parts/ask_card.html",
+        {
+            "open": len(fresh),
+            "answered": sum(one.answered for one in fresh),
+            "hours": await written.hours(ctx),
+        },
     )
 
 

@@ -24,6 +24,8 @@ class Telemedicine(Permissions):
     CONVERSATION_READ = "telemedicine.conversation:read"
     #: See how connections are and were.
     QUALITY_READ = "telemedicine.quality:read"
+    #: Say within how many hours questions in writing are answered.
+    TERMS_MANAGE = "telemedicine.terms:manage"
     #: A guest's one call.
     GUEST_ATTEND = "telemedicine.guest:attend"
     #: A patient's own visits.

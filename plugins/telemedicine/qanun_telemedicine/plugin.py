@@ -59,7 +59,10 @@ class TelemedicinePlugin(Plugin):
             Grant(role="doctor", permissions=(read, said, hold, invite, play, copy, seen, lines)),
             Grant(role="nurse", permissions=(read, said, invite, seen)),
             Grant(role="reception", permissions=(read, invite)),
-            Grant(role="administrator", permissions=(read, Telemedicine.RETENTION_MANAGE, lines)),
+            Grant(
+                role="administrator",
+                permissions=(read, Telemedicine.RETENTION_MANAGE, Telemedicine.TERMS_MANAGE, lines),
+            ),
             Grant(role="patient", permissions=(Telemedicine.VISIT_ATTEND,)),
             Grant(role="guest", permissions=(Telemedicine.GUEST_ATTEND,)),
         ]

@@ -119,15 +119,20 @@ async def room_view(
 
 async def announce_view(
     ctx: Context, *, told: int | None = None, values: Mapping[str, Any] | None = None,
-    errors: Mapping[str, Any] | None = None,
+    errors: Mapping[str, Any] | None = None, terms: Mapping[str, Any] | None = None,
+    terms_errors: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Today's calls, and a message to all who wait."""
+    """Today's calls, a message to all who wait, and what is promised to who asks in writing."""
     rows = await service.day_list(ctx)
     waiting = [row for row in rows if row.consultation.state == WAITING]
     return {
         "rows": rows,
         "now": ctx.now,
         "asked": [(one, called(ctx, one.practitioner)) for one in await written.asked(ctx)],
+        "hours": await written.hours(ctx),
+        "may_promise": ctx.can(Telemedicine.TERMS_MANAGE),
+        "terms_values": {"hours": str(await written.hours(ctx)), **dict(terms or {})},
+        "terms_errors": dict(terms_errors or {}),
         "may_write": ctx.can(Telemedicine.CONSULTATION_INVITE),
         "waiting": len(waiting),
         "waited_for": sorted({(str(row.practitioner.id), row.with_whom) for row in waiting}, key=lambda one: one[1]),
@@ -152,7 +157,7 @@ async def written_view(
         "lines": lines,
         "files": await service.attachments_of(ctx, [line.id for line, _ in lines]),
         "check": await service.latest_check(ctx, row.id),
-        "late": row.state == WAITING and row.answer_by is not None and row.answer_by < ctx.now,
+        "late": written.late(ctx, row),
         "may_hold": ctx.can(Telemedicine.CONSULTATION_HOLD),
         "open": row.state in OPEN,
         "chart": patient_href(ctx, patient.id) if ctx.actor.kind == "user" else "",
@@ -171,7 +176,7 @@ async def ask_view(
     return {
         "asked": [(one, called(ctx, one.practitioner)) for one in asked],
         "practitioners": [(str(one.id), called(ctx, one)) for one in await written.answerers(ctx)],
-        "promised": ctx.now + written.PROMISE,
+        "promised": ctx.now + await written.promise(ctx),
         "address": f"/portal/{ctx.tenant.slug}/written",
         "values": dict(values or {}),
         "errors": dict(errors or {}),

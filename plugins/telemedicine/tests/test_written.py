@@ -42,7 +42,7 @@ async def test_a_question_with_a_photo_is_asked_taken_up_answered_and_closed(cli
     question = await asks(clinic, file=JPEG)
     row = await question.row()
     assert (row.mode, row.state) == ("written", "waiting")
-    assert row.answer_by - row.waiting_since == written.PROMISE
+    assert row.answer_by - row.waiting_since == timedelta(hours=48)
     doctor, portal = await clinic.client(), await clinic.portal(question.patient)
     page = (await doctor.get(question.href)).text
     assert QUESTION in page and "arm.jpg" in page and question.patient.name in page
@@ -164,8 +164,8 @@ async def test_a_promise_that_was_not_kept_is_seen(clinic):
         row = await service.consultation(ctx, kept.id, lock=True)
         await written.take_up(ctx, row, known=True)
         await written.write(ctx, row, "Here is your answer")
-        for one in (row, await service.consultation(ctx, question.id, lock=True)):
-            one.answer_by = ctx.now - timedelta(minutes=1)
+        assert row.answer_by is None
+        (await service.consultation(ctx, question.id, lock=True)).answer_by = ctx.now - timedelta(minutes=1)
     async with clinic.context() as ctx:
         found = {one.consultation.id: (one.answered, one.late) for one in await written.asked(ctx)}
     assert found == {question.id: (False, True), kept.id: (True, False)}
@@ -193,3 +193,107 @@ async def test_a_question_is_no_call(clinic, book, live):
     assert (await doctor.get(call.href.replace("consultations", "written"))).status_code == 404
     opened = await doctor.get(f"/telemedicine/consultations/{question.id}")
     assert opened.headers["location"] == question.href
+
+
+# --- the promise -----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_clinic_sets_its_promise_and_what_waits_longer_is_shown(clinic, other_clinic):
+    before = await asks(clinic)
+    for role in ("doctor", "nurse", "reception"):
+        assert (
+            await (await clinic.client(role)).post("/telemedicine/written-terms", data={"hours": "4"})
+        ).status_code == 403
+    administrator = await clinic.client("administrator")
+    for false in ("", "0", "337", "two", "1.5", "-3"):
+        refused = await administrator.post("/telemedicine/written-terms", data={"hours": false})
+        assert refused.status_code == 422 and "from 1 to 336" in refused.text
+    assert (await administrator.post("/telemedicine/written-terms", data={"hours": "4"})).status_code == 303
+    after, theirs = await asks(clinic), await asks(other_clinic)
+    for question, promised in ((before, 48), (after, 4), (theirs, 48)):
+        row = await question.row()
+        assert row.answer_by - row.waiting_since == timedelta(hours=promised)
+    portal = await clinic.portal(await clinic.patient())
+    assert "within" in (await portal.get(f"/portal/{clinic.tenant.slug}")).text
+    async with clinic.context() as ctx:
+        assert await written.overdue(ctx) == 0
+        (await service.consultation(ctx, after.id, lock=True)).answer_by = ctx.now - timedelta(minutes=1)
+    day = f"/telemedicine/waiting?practitioner={clinic.practitioner.id}"
+    assert "question in writing is overdue" in await text(await clinic.client(), day)
+    assert "overdue" not in await text(await other_clinic.client(), "/telemedicine/waiting")
+    calls = await text(await clinic.client(), "/telemedicine/consultations")
+    assert calls.count(">late<") == 1
+    async with clinic.context() as ctx:
+        row = await service.consultation(ctx, after.id, lock=True)
+        await written.take_up(ctx, row, known=True)
+        assert await written.overdue(ctx) == 1, "taken up is not answered"
+        await written.write(ctx, row, "Come tomorrow.")
+        assert await written.overdue(ctx) == 0 and row.answer_by is None
+    portal = await clinic.portal(after.patient)
+    assert (await portal.post(f"{after.portal}/lines", data={"text": "When?"})).status_code == 303
+    row = await after.row()
+    assert row.answer_by is not None, "the next question is promised an answer again"
+
+
+async def text(client, address: str) -> str:
+    answer = await client.get(address)
+    assert answer.status_code == 200
+    return answer.text
+
+
+# --- the clinic writes first -----------------------------------------------------------------------------------------------
+
+
+async def test_a_clinician_writes_first_and_the_patient_answers(clinic, other_clinic):
+    patient = await clinic.patient()
+    sheet = f"/telemedicine/patients/{patient.id}/write"
+    for role in ("nurse", "reception", "administrator"):
+        assert (await (await clinic.client(role)).post(sheet, data={"text": "x"})).status_code == 403
+    assert (await (await other_clinic.client()).post(sheet, data={"text": "x"})).status_code == 404
+    doctor = await clinic.client()
+    assert patient.name in await text(doctor, sheet)
+    assert (await doctor.post(sheet, data={"text": "  "})).status_code == 422
+    kept = await doctor.post(sheet, data={"text": "y" * 2001})
+    assert kept.status_code == 422 and "y" * 2001 in kept.text, "nothing typed is lost"
+    sent = await doctor.post(sheet, data={"text": "Your result is here. How do you feel?"})
+    assert sent.status_code == 303
+    thread = Question(clinic, patient, uuid.UUID(sent.headers["location"].rsplit("/", 1)[1]))
+    row = await thread.row()
+    assert (row.mode, row.state, row.answer_by) == ("written", "in-progress", None)
+    async with clinic.context() as ctx:
+        check = await service.latest_check(ctx, thread.id)
+        assert check.identifiers == [{"identifier": "account", "how": "addressed"}]
+    portal = await clinic.portal(patient)
+    assert "How do you feel?" in await text(portal, thread.portal)
+    assert "There is an answer for you" in await text(portal, f"/portal/{clinic.tenant.slug}")
+    assert (await portal.post(f"{thread.portal}/lines", data={"text": "Better."})).status_code == 303
+    assert "Better." in await text(doctor, thread.href)
+    stranger = await clinic.portal(await clinic.patient())
+    assert (await stranger.get(thread.portal)).status_code == 404
+    async with other_clinic.context() as ctx:
+        assert (await ctx.db.execute(select(Consultation))).first() is None
+
+
+async def test_word_goes_outside_once_and_says_nothing_of_what_was_written(clinic, monkeypatch):
+    patient = await clinic.patient(language="ar")
+    told = []
+
+    async def notify(ctx, patient_id, subject, words):
+        told.append((patient_id, subject, words))
+        return "core.mail"
+
+    monkeypatch.setattr(written, "notify_patient", notify)
+    async with clinic.context() as ctx:
+        row = await written.begin(ctx, patient.id, "Your HIV test is negative.")
+        await written.write(ctx, row, "Call me.")
+    (only,) = told
+    assert only[0] == patient.id and clinic.tenant.name in only[1]
+    assert "HIV" not in str(told) and f"/written/{row.id}" in only[2]
+    assert any("\u0600" <= letter <= "\u06ff" for letter in only[2]), "in the patient's language"
+    portal = await clinic.portal(patient)
+    assert (
+        await portal.post(f"/portal/{clinic.tenant.slug}/written/{row.id}/lines", data={"text": "Why?"})
+    ).status_code == 303
+    async with clinic.context() as ctx:
+        await written.write(ctx, await service.consultation(ctx, row.id, lock=True), "To explain.")
+    assert len(told) == 2, "who wrote in between is told again"

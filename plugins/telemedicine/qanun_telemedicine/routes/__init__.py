@@ -13,7 +13,7 @@ from qanun_telemedicine.routes.retention import RetentionController
 from qanun_telemedicine.routes.room import WaitingRoomController
 from qanun_telemedicine.routes.staff import StaffController
 from qanun_telemedicine.routes.visit import VisitController
-from qanun_telemedicine.routes.written import AskController, WrittenController
+from qanun_telemedicine.routes.written import AskController, BeginController, WrittenController
 
 ROUTES = (
     StaffController,
@@ -23,6 +23,7 @@ ROUTES = (
     WaitingRoomController,
     QualityController,
     WrittenController,
+    BeginController,
     AskController,
     StaffFilesController,
     PatientFilesController,

@@ -24,7 +24,7 @@ log = structlog.get_logger("qanun.telemedicine")
 class ExportController(Controller):
     path = "/telemedicine/recordings/{recording_id:uuid}/exports"
 
-    @post("/", permission=Telemedicine.RECORDING_EXPORT)
+    @post("/", permission=Telemedicine.RECORDING_EXPORT, fresh=True)
     async def ask(self, ctx: Context, recording_id: UUID, form: Form) -> Response[str]:
         record = await service.recording(ctx, recording_id)
         values = {name: form.text(name) for name in ("purpose", "recipient", "reason")}
@@ -44,7 +44,7 @@ class ExportController(Controller):
             may_fetch=made.expires_at > ctx.now and record.state in ("stopped", "failed"),
         )  # fmt: skip
 
-    @get("/{export_id:uuid}/file", permission=Telemedicine.RECORDING_EXPORT)
+    @get("/{export_id:uuid}/file", permission=Telemedicine.RECORDING_EXPORT, fresh=True)
     async def file(self, open_context: OpenContext, recording_id: UUID, export_id: UUID) -> Response[Any]:
         async with open_context() as ctx:
             made = await export.export_of(ctx, recording_id, export_id)

@@ -28,6 +28,7 @@ from qanun_telemedicine import service
 from qanun_telemedicine.media import media_of
 from qanun_telemedicine.models import IN_PROGRESS, OPEN, VIDEO, VOICE, WRITTEN, Consultation
 from qanun_telemedicine.permissions import Telemedicine
+from qanun_telemedicine.service import written
 from qanun_telemedicine.settle import settle_in
 from qanun_telemedicine.sfu.client import MediaError
 from qanun_telemedicine.sockets import Line
@@ -62,7 +63,10 @@ class StaffController(Controller):
     async def waiting(self, ctx: Context, practitioner: UUID | None = None) -> Response[str]:
         """The waiting room as other pages show it, refreshed by a live notice."""
         rows = await service.waiting_list(ctx, practitioner)
-        return fragment(ctx, "telemedicine/parts/waiting.html", rows=rows, now=ctx.now, practitioner_id=practitioner)
+        late = await written.overdue(ctx, practitioner)
+        return fragment(
+            ctx, "telemedicine/parts/waiting.html", rows=rows, now=ctx.now, practitioner_id=practitioner, overdue=late
+        )
 
     @get("/patients/{patient_id:uuid}/chips", permission=Telemedicine.CONSULTATION_READ, live=True)
     async def chips(self, ctx: Context, patient_id: UUID) -> Response[str]:

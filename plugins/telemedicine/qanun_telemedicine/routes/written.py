@@ -7,13 +7,13 @@ from uuid import UUID
 
 from litestar import Controller, Response
 
-from qanun.api import Context, Form, Invalid, NotFound, get, page, post, redirect
+from qanun.api import Context, Form, Invalid, NotFound, get, page, patient, patient_href, post, redirect
 from qanun_telemedicine import service
 from qanun_telemedicine.models import WRITTEN, Consultation
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.service import written
 from qanun_telemedicine.service.attachments import MOST_OCTETS
-from qanun_telemedicine.views import ask_view, written_view
+from qanun_telemedicine.views import announce_view, ask_view, written_view
 
 
 class WrittenController(Controller):
@@ -47,6 +47,45 @@ class WrittenController(Controller):
         row = await _row(ctx, consultation_id, lock=True)
         await service.end(ctx, row)
         return redirect(ctx, f"/telemedicine/written/{row.id}")
+
+
+class BeginController(Controller):
+    """What the clinic begins, and what it promises."""
+
+    path = "/telemedicine"
+
+    @get("/patients/{patient_id:uuid}/write", permission=Telemedicine.CONSULTATION_HOLD)
+    async def compose(self, ctx: Context, patient_id: UUID) -> Response[str]:
+        """An empty sheet to a patient."""
+        return page(ctx, "telemedicine/write.html", **await _sheet(ctx, patient_id))
+
+    @post("/patients/{patient_id:uuid}/write", permission=Telemedicine.CONSULTATION_HOLD)
+    async def begin(self, ctx: Context, patient_id: UUID, form: Form) -> Response[str]:
+        text = form.text("text")
+        try:
+            row = await written.begin(ctx, patient_id, text, await _files(form))
+        except Invalid as error:
+            view = await _sheet(ctx, patient_id, values={"text": text}, errors=error.fields)
+            return page(ctx, "telemedicine/write.html", status=422, **view)
+        return redirect(ctx, f"/telemedicine/written/{row.id}")
+
+    @post("/written-terms", permission=Telemedicine.TERMS_MANAGE)
+    async def promise(self, ctx: Context, form: Form) -> Response[str]:
+        """Within how many hours questions are answered from now on."""
+        try:
+            await written.set_hours(ctx, form.text("hours"))
+        except Invalid as error:
+            view = await announce_view(ctx, terms={"hours": form.text("hours")}, terms_errors=error.fields)
+            return page(ctx, "telemedicine/consultations.html", status=422, **view)
+        return redirect(ctx, "/telemedicine/consultations")
+
+
+async def _sheet(ctx: Context, patient_id: UUID, **kept: Any) -> dict[str, Any]:
+    person = await patient(ctx, patient_id)
+    return {
+        "patient": person, "chart": patient_href(ctx, person.id), "values": kept.get("values", {}),
+        "errors": kept.get("errors", {}),
+    }  # fmt: skip
 
 
 class AskController(Controller):

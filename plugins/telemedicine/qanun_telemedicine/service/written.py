@@ -1,52 +1,103 @@
-"""Consultations in writing: a question with photos and documents, answered by a promised time. The same consultation
-otherwise: it is taken up by a clinician who says how they know who asks, has an encounter, and its end is told like a call's.
+"""Consultations in writing: a question with photos and documents, answered by a promised time, or a word that the clinic
+begins. The same consultation otherwise: it is taken up by a clinician who says how they know who asks, has an encounter, and
+its end is told like a call's.
 
-Waiting is `waiting`, being answered is `in-progress`; nobody sits in a waiting room and no media ever flows.
+Waiting is `waiting`, being answered is `in-progress`; nobody sits in a waiting room and no media ever flows. Outside of the
+portal a patient is told that something waits for them, and nothing of what.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import select
 
-from qanun.api import N_, Conflict, Context, Invalid, Patient, Practitioner, new_id, random_token
+from qanun.api import (
+    N_,
+    Conflict,
+    Context,
+    Invalid,
+    Patient,
+    Practitioner,
+    ResourceRef,
+    get_locale,
+    new_id,
+    notify_patient,
+    patient,
+    random_token,
+)
 from qanun_telemedicine.models import (
-    ENDED,
     IN_PROGRESS,
     OPEN,
     WAITING,
     WRITTEN,
-    ChatMessage,
     Consultation,
     IdentityCheck,
-    Participant,
+    WrittenTerms,
 )
 from qanun_telemedicine.service.attachments import attach
 from qanun_telemedicine.service.chat import MOST_LETTERS, say
-from qanun_telemedicine.service.consultations import admit, changed, reference
+from qanun_telemedicine.service.consultations import NO_PRACTITIONER, admit, changed, reference
 from qanun_telemedicine.service.presence import attend
 
-#: What the patient is promised: an answer within two days.
-PROMISE = timedelta(hours=48)
+#: What a patient is promised where the clinic set nothing else, and the most that it can set.
+USUAL_HOURS, MOST_HOURS = 48, 336
+#: A patient who was told that something waits is not told again for every line, unless they wrote in between.
+QUIET = timedelta(hours=12)
+WAITS = N_("A message of %(clinic)s waits for you")
+WAITS_TEXT = N_(
+    "%(clinic)s wrote to you. To keep it private the message itself is not in this e-mail.\n\nSign in to read it and to answer:\n%(link)s\n\nThis mailbox is not read. In an emergency call the emergency number."
+)
 #: Open questions of one patient at a time; more belong into the same thread or into a visit.
 MOST_OPEN = 3
 #: What stands behind a question from the portal: the account was opened with the date of birth, and they signed in to it.
 ACCOUNT = ({"identifier": "account", "how": "signed-in"}, {"identifier": "birth-date", "how": "account"})
+#: And behind what the clinic writes first: from the chart to the account that belongs to it.
+ADDRESSED = ({"identifier": "account", "how": "addressed"},)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A line of the clinic's list. `answered`: somebody of the clinic has written; `late`: the promise is broken."""
+    """A line of the clinic's list. `answered`: the patient waits for nothing; `late`: the promise is broken."""
 
     consultation: Consultation
     patient: Patient
     practitioner: Practitioner
     answered: bool
     late: bool
+
+
+# --- the promise --------------------------------------------------------------------------------------------------------
+
+
+async def hours(ctx: Context) -> int:
+    """Within how many hours the clinic promises an answer."""
+    newest = select(WrittenTerms.hours).order_by(WrittenTerms.set_at.desc(), WrittenTerms.id.desc()).limit(1)
+    return (await ctx.db.execute(newest)).scalar_one_or_none() or USUAL_HOURS
+
+
+async def promise(ctx: Context) -> timedelta:
+    return timedelta(hours=await hours(ctx))
+
+
+async def set_hours(ctx: Context, text: str) -> None:
+    """Promise something else from now on; what was promised stays. Raises Invalid naming `hours`."""
+    text = text.strip()
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 5 else 0
+    if not 1 <= number <= MOST_HOURS:
+        raise Invalid({"hours": N_("Write a whole number of hours, from 1 to 336.")})
+    if number == await hours(ctx):
+        return
+    row = WrittenTerms(id=new_id(), hours=number, set_by=ctx.actor.id, set_by_name=ctx.actor.name, set_at=ctx.now)
+    ctx.db.add(row)
+    await ctx.db.flush()
+    ctx.audit("telemedicine.written.promise", entity=ResourceRef("WrittenTerms", row.id), detail={"hours": number})
+
+
+# --- asking and answering -----------------------------------------------------------------------------------------------
 
 
 async def answerers(ctx: Context) -> list[Practitioner]:
@@ -75,13 +126,8 @@ async def ask(
         faults["text"] = N_("Three of your questions are open. Write into one of them, or call us.")
     if faults:
         raise Invalid(faults)
-    row = Consultation(
-        id=new_id(), mode=WRITTEN, appointment_id=None, patient_id=patient_id, practitioner_id=practitioner_id,
-        starts_at=ctx.now, ends_at=ctx.now + PROMISE, answer_by=ctx.now + PROMISE, state=WAITING, waiting_since=ctx.now,
-        room=random_token(), concern="",
-    )  # fmt: skip
-    ctx.db.add(row)
-    await ctx.db.flush()
+    row = await _new(ctx, patient_id, practitioner_id)
+    row.answer_by = row.ends_at
     person = await attend(ctx, row)
     await say(ctx, row, person, uuid.uuid4(), text)
     for name, content in files:
@@ -91,8 +137,38 @@ async def ask(
     return row
 
 
+async def begin(
+    ctx: Context, patient_id: uuid.UUID, text: str, files: Sequence[tuple[str, bytes]] = ()
+) -> Consultation:  # fmt: skip
+    """The clinician writes first, from the patient's chart. Raises Invalid (nothing written), Conflict (treats nobody here)
+    and NotFound (unknown patient)."""
+    if ctx.actor.practitioner_id is None:
+        raise Conflict(NO_PRACTITIONER)
+    person = await patient(ctx, patient_id)
+    if not text.strip():
+        raise Invalid({"text": N_("Write something first.")})
+    if len(text) > MOST_LETTERS:
+        raise Invalid({"text": N_("Please make it shorter: at most 2000 letters.")})
+    row = await _new(ctx, person.id, ctx.actor.practitioner_id)
+    await take_up(ctx, row, known=True, by=ADDRESSED)
+    ctx.audit("telemedicine.written.begin", patient_id=row.patient_id, entity=reference(row))
+    await write(ctx, row, text, files)
+    return row
+
+
+async def _new(ctx: Context, patient_id: uuid.UUID, practitioner_id: uuid.UUID) -> Consultation:
+    row = Consultation(
+        id=new_id(), mode=WRITTEN, appointment_id=None, patient_id=patient_id, practitioner_id=practitioner_id,
+        starts_at=ctx.now, ends_at=ctx.now + await promise(ctx), state=WAITING, waiting_since=ctx.now,
+        room=random_token(), concern="",
+    )  # fmt: skip
+    ctx.db.add(row)
+    await ctx.db.flush()
+    return row
+
+
 async def write(ctx: Context, row: Consultation, text: str, files: Sequence[tuple[str, bytes]] = ()) -> None:
-    """Another line from either side. The clinic's first one keeps the promise.
+    """Another line from either side. The clinic's keeps the promise, the patient's next one is promised an answer again.
 
     Raises Invalid (nothing) and Conflict: over, or the clinic has not taken the question up.
     """
@@ -107,9 +183,29 @@ async def write(ctx: Context, row: Consultation, text: str, files: Sequence[tupl
         await say(ctx, row, person, uuid.uuid4(), text)
     for name, content in files:
         await attach(ctx, row, person, uuid.uuid4(), name, content)
+    if ctx.actor.kind == "user":
+        row.answer_by = None
+        await _tell_outside(ctx, row)
+    else:
+        row.answer_by = row.answer_by or ctx.now + await promise(ctx)
+        row.told_at = None
 
 
-async def take_up(ctx: Context, row: Consultation, *, known: bool) -> None:
+async def _tell_outside(ctx: Context, row: Consultation) -> None:
+    """Word by whatever channel reaches the patient, in their language; not for every line."""
+    if row.told_at is not None and ctx.now - row.told_at < QUIET:
+        return
+    person = await patient(ctx, row.patient_id)
+    locale = get_locale(person.language or ctx.tenant.locale)
+    values = {
+        "clinic": ctx.tenant.name,
+        "link": f"{ctx.runtime.config.base_url}/portal/{ctx.tenant.slug}/written/{row.id}",
+    }
+    if await notify_patient(ctx, person.id, locale.resolve(WAITS) % values, locale.resolve(WAITS_TEXT) % values):
+        row.told_at = ctx.now
+
+
+async def take_up(ctx: Context, row: Consultation, *, known: bool, by: Sequence[Mapping[str, str]] = ACCOUNT) -> None:
     """The clinician answers from here on; with that the encounter begins. `known`: they have looked whose question it is.
 
     Raises Invalid (not looked) and Conflict (not a question that waits). A second press changes nothing.
@@ -123,14 +219,14 @@ async def take_up(ctx: Context, row: Consultation, *, known: bool) -> None:
     if row.state != WAITING:
         raise Conflict("nobody waits for this consultation")
     check = IdentityCheck(
-        consultation_id=row.id, outcome="confirmed", identifiers=[dict(one) for one in ACCOUNT], note="",
+        consultation_id=row.id, outcome="confirmed", identifiers=[dict(one) for one in by], note="",
         checked_by=ctx.actor.id, checked_by_name=ctx.actor.name, checked_at=ctx.now,
     )  # fmt: skip
     ctx.db.add(check)
     await ctx.db.flush()
     ctx.audit(
         "telemedicine.identity.confirm", patient_id=row.patient_id, entity=reference(row),
-        detail={"check": str(check.id), "identifiers": [f"{one['identifier']}:{one['how']}" for one in ACCOUNT]},
+        detail={"check": str(check.id), "identifiers": [f"{one['identifier']}:{one['how']}" for one in by]},
     )  # fmt: skip
     await admit(ctx, row)
 
@@ -148,15 +244,19 @@ async def asked(ctx: Context, *, patient_id: uuid.UUID | None = None) -> list[As
         .limit(100)
     )
     rows = (await ctx.db.execute(statement)).all()
-    replied = select(ChatMessage.consultation_id).join(Participant, Participant.id == ChatMessage.participant_id).where(
-        ChatMessage.consultation_id.in_([row[0].id for row in rows]), Participant.kind.in_(("practitioner", "staff"))
-    )  # fmt: skip
-    answered = set((await ctx.db.execute(replied)).scalars()) if rows else set()
     return [
-        Asked(row, patient, practitioner, row.id in answered, _late(ctx, row, row.id in answered))
-        for row, patient, practitioner in rows
+        Asked(row, person, practitioner, row.answer_by is None, late(ctx, row)) for row, person, practitioner in rows
     ]
 
 
-def _late(ctx: Context, row: Consultation, answered: bool) -> bool:
-    return row.state != ENDED and not answered and row.answer_by is not None and row.answer_by < ctx.now
+def late(ctx: Context, row: Consultation) -> bool:
+    """The patient waits longer than they were promised."""
+    return row.state in OPEN and row.answer_by is not None and row.answer_by < ctx.now
+
+
+async def overdue(ctx: Context, practitioner_id: uuid.UUID | None = None) -> int:
+    """How many wait longer than promised, for one practitioner or all; counted as far as a hundred."""
+    conditions = [Consultation.mode == WRITTEN, Consultation.state.in_(OPEN), Consultation.answer_by < ctx.now]
+    if practitioner_id is not None:
+        conditions.append(Consultation.practitioner_id == practitioner_id)
+    return len((await ctx.db.execute(select(Consultation.id).where(*conditions).limit(100))).all())

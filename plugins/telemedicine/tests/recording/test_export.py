@@ -62,6 +62,9 @@ async def test_a_copy_needs_permission_and_a_reason_and_is_known_to_the_last_byt
     for role in ("nurse", "reception", "administrator", "lab-technician"):
         assert (await (await clinic.client(role)).post(exports, data=WHY)).status_code == 403
     assert (await (await other_clinic.client()).post(exports, data=WHY)).status_code == 404
+    left = await clinic.client(fresh=False)
+    asked = await left.post(exports, data=WHY)
+    assert asked.status_code == 403 and WHY["reason"] in asked.text, "who it is comes first; what was typed is kept"
     doctor = await clinic.client()
     for missing in ({"purpose": "fun"}, {"recipient": ""}, {"reason": "because"}):
         refused = await doctor.post(exports, data={**WHY, **missing})
@@ -75,6 +78,7 @@ async def test_a_copy_needs_permission_and_a_reason_and_is_known_to_the_last_byt
     assert (await visit.noted("telemedicine.export.ask"))[0]["purpose"] == "patient"
     assert await visit.noted("telemedicine.export.fetch") == []
 
+    assert (await left.get(f"{address}/file")).status_code == 403
     answer = await doctor.get(f"{address}/file")
     assert answer.status_code == 200 and answer.headers["content-type"] == "application/zip"
     assert "attachment" in answer.headers["content-disposition"]
