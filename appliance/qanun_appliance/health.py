@@ -18,14 +18,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import psycopg
 
 from qanun_appliance.addresses import own_addresses
 from qanun_appliance.apply import is_slot
-from qanun_appliance.places import Places
+from qanun_appliance.places import Places, running_release
 from qanun_appliance.secrets import write_private
 from qanun_appliance.site import Site
 
@@ -161,7 +160,7 @@ def gate(places: Places, found: list[Probe]) -> str:
     was: a release that worked is not to blame, and with nothing to go back to, starting again and again helps nobody. Nor
     is a release to blame for a network cable: the relay, which wants an address, does not decide.
     """
-    running = version("qanun")
+    running = running_release(places)
     report = places.reports / "boot.json"
     try:
         before = json.loads(report.read_text(encoding="utf-8"))

@@ -7,6 +7,7 @@ is where the file lies now.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 DATA = Path("/var/lib/qanun")
@@ -81,6 +82,14 @@ class Places:
     @property
     def tls(self) -> Path:
         return self.data / "tls"
+
+
+def running_release(places: Places) -> str:
+    """The release that runs: the image's own name for its slot; elsewhere that of the distribution."""
+    try:
+        return places.real("/usr/lib/qanun/slot").read_text(encoding="ascii").strip() or version("qanun")
+    except OSError:
+        return version("qanun")
 
 
 def qanun_command(places: Places) -> str:

@@ -1,5 +1,6 @@
 """What `apply` writes is right by the word of the programs that read it, and a second run writes nothing."""
 
+import dataclasses
 import os
 import re
 import shutil
@@ -137,6 +138,20 @@ def test_only_what_is_listed_may_be_reached_from_outside(site_table):
     assert open_ports(parse_site(site_table), SERVICES) == sorted(wanted)
     site_table["ssh"] = {"mode": "keys", "keys": ["ssh-ed25519 " + "A" * 68]}
     assert open_ports(parse_site(site_table), SERVICES) == sorted([*wanted, ("tcp", 22)])
+
+
+def test_the_way_in_by_keys_starts_with_the_image_and_is_the_servers_own_affair_elsewhere(
+    site_table, tree, places, machine
+):
+    target = tree / "etc/systemd/system/qanun.target"
+    site_table["ssh"] = {"mode": "keys", "keys": ["ssh-ed25519 " + "A" * 68]}
+    apply(parse_site(site_table), places, SERVICES, dataclasses.replace(machine, slot=False), ["192.168.7.10"])
+    assert "ssh.service" not in target.read_text()
+    apply(parse_site(site_table), places, SERVICES, dataclasses.replace(machine, slot=True), ["192.168.7.10"])
+    assert "ssh.service" in target.read_text()
+    site_table["ssh"] = {"mode": "off"}
+    apply(parse_site(site_table), places, SERVICES, dataclasses.replace(machine, slot=True), ["192.168.7.10"])
+    assert "ssh.service" not in target.read_text()
 
 
 def test_a_file_changed_by_hand_is_put_right_and_its_mode_too(site_table, tree, places, machine):

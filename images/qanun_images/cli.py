@@ -19,7 +19,7 @@ from qanun_images.places import CACHE, HOME, Stale
 
 _ABOUT = """Makes Qanun's image from debs.lock, wheels.lock and this checkout.
 
-    ./images/build                     slot, boot file, disk (raw and qcow2), into .qanun/image/out
+    ./images/build                     slot, boot file, disk (raw and qcow2), installer, into .qanun/image/out
     ./images/build --only slot         the slot and its boot file: what an update consists of
     ./images/build --offline           without any network; everything must have been fetched
     ./images/build fetch               only fetch what the locks name
@@ -108,7 +108,7 @@ def _build(options: argparse.Namespace) -> int:
         raise Missing(reason)
     HOME.mkdir(parents=True, exist_ok=True)
     CACHE.mkdir(parents=True, exist_ok=True)
-    later = {"slot": 1, "disk": 2}.get(options.only, 3)
+    later = {"slot": 1, "disk": 2}.get(options.only, 4)
     steps = Steps(6 + later)
     _fetched(steps, offline=options.offline)
     with steps.step("Debian"):
@@ -126,14 +126,16 @@ def _build(options: argparse.Namespace) -> int:
         if options.fresh_base:
             base_tar.unlink()
         more: list[tuple[str, Callable[[Steps, slot.Slot], object]]] = [
-            ("Disk", disk.disk), ("Disk for virtual machines", disk.qcow2),
+            ("Disk", disk.disk), ("Disk for virtual machines", disk.qcow2), ("Installer", disk.installer),
         ]  # fmt: skip
         for name, make in more[: later - 1]:
             with steps.step(name):
                 make(steps, made)
         with steps.step("What is in it, hashes and manifest"):
             release.write(steps, made, sources)
-    for name in ("esp.img", "loader.conf", "initrd", "vmlinuz"):
+    if options.only:
+        made.installer_file.unlink()
+    for name in ("esp.img", "loader.conf", *(() if options.keep_tree else ("initrd", "vmlinuz"))):
         (folder / name).unlink(missing_ok=True)
     if not options.keep_tree:
         shutil.rmtree(made.tree)

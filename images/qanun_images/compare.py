@@ -52,7 +52,7 @@ _WHAT = ("mode", "owner", "group", "time", "size", "content", "attributes")
 
 
 def _listed(root: Path) -> dict[str, tuple[object, ...]]:
-    found = {}
+    found: dict[str, tuple[object, ...]] = {}
     for folder, folders, files in os.walk(root):
         for name in (*folders, *files):
             path = Path(folder) / name

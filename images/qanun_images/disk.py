@@ -6,6 +6,8 @@ encrypted partition that the box makes on its first start; nothing of it is in h
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +15,13 @@ from pathlib import Path
 from bootstrap import Steps
 
 from qanun_images import tools
-from qanun_images.places import DISK_MIB, ESP_MIB, MIB, SLOT_MIB
+from qanun_images.places import DISK_MIB, ESP_MIB, MIB, SLOT_MIB, STICK_ESP_MIB
 from qanun_images.slot import Slot, identity
 
 _ESP_TYPE = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 _ROOT_TYPE = "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709"
 _LOADER = b"timeout 0\nconsole-mode keep\neditor no\n"
+_BOOT = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi"
 _SECTORS = MIB // 512
 
 
@@ -43,20 +46,46 @@ def qcow2(steps: Steps, slot: Slot) -> Path:
     return slot.folder / "disk.qcow2"
 
 
-def _esp(slot: Slot, name: str, size: int, files: Mapping[str, Path]) -> Path:
-    """A FAT32 image with the boot loader and `files` (path inside → file)."""
+def installer(steps: Steps, slot: Slot) -> Path:
+    """`installer.raw`, for a USB stick: the slot itself with a boot file that starts its installer, and what the installer
+    puts beside the slot on the disk. A person adds `qanun/site.toml`, and `qanun/install.toml` to be asked nothing.
+    """
+    steps.tell("the installer's stick")
+    size = -(-slot.image.stat().st_size // MIB)
+    partitions = [("qanun-stick", _ESP_TYPE, STICK_ESP_MIB), (f"qanun-installer-{slot.version}", _ROOT_TYPE, size)]
+    content = {"slot.img": slot.image, slot.boot_file.name: slot.boot_file}
+    files = {name: {"sha256": _sha256(path), "size": path.stat().st_size} for name, path in content.items()}
+    manifest = slot.folder / "installer.json"
+    manifest.write_text(json.dumps({"version": slot.version, "files": files}, indent=1, sort_keys=True) + "\n")
+    esp = _esp(slot, "stick.img", STICK_ESP_MIB, {
+        f"EFI/Linux/{slot.installer_file.name}": slot.installer_file,
+        f"qanun/{slot.boot_file.name}": slot.boot_file, "qanun/manifest.json": manifest,
+    }, copies={"qanun/systemd-bootx64.efi": _BOOT})  # fmt: skip
+    made = _assemble(slot, "installer.raw", 1 + STICK_ESP_MIB + size + 1, partitions, {0: esp, 1: slot.image})
+    esp.unlink()
+    manifest.unlink()
+    return made
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _esp(slot: Slot, name: str, size: int, files: Mapping[str, Path], copies: Mapping[str, str] | None = None) -> Path:
+    """A FAT32 image with the boot loader, `files` (path inside → file) and `copies` (path inside → file of the tools)."""
     image = slot.folder / name
     image.unlink(missing_ok=True)
     with image.open("wb") as made:
         made.truncate(size * MIB)
     loader = slot.folder / "loader.conf"
     loader.write_bytes(_LOADER)
-    boot = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi"
     wanted = {
-        "EFI/BOOT/BOOTX64.EFI": boot,
-        "EFI/systemd/systemd-bootx64.efi": boot,
+        "EFI/BOOT/BOOTX64.EFI": _BOOT,
+        "EFI/systemd/systemd-bootx64.efi": _BOOT,
         "loader/loader.conf": "/out/loader.conf",
     }
+    wanted |= dict(copies or {})
     wanted |= {inside: f"/out/{path.name}" for inside, path in files.items()}
     folders = sorted({str(parent) for inside in wanted for parent in Path(inside).parents if str(parent) != "."})
     script = [
@@ -81,7 +110,8 @@ def _assemble(
     with target.open("wb") as made:
         made.truncate(size * MIB)
     lines = ["label: gpt", f"label-id: {identity(f'{name} {slot.version}')}", f"first-lba: {_SECTORS}"]
-    starts, start = [], 1
+    starts: list[int] = []
+    start = 1
     for label, kind, length in partitions:
         ident = identity(f"{name} {slot.version} {len(starts)}")
         lines.append(f'start={start * _SECTORS}, size={length * _SECTORS}, type={kind}, name="{label}", uuid={ident}')

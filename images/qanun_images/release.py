@@ -12,6 +12,7 @@ import json
 import re
 import subprocess
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bootstrap import Missing, Steps
@@ -21,7 +22,7 @@ from qanun_images.places import PYTHON
 from qanun_images.slot import Slot
 
 _REVISION = re.compile(r"""^revision(?:: str)? = ["']([^"']+)["']""", re.MULTILINE)
-_HASHED = ("slot.img", "*.efi", "disk.raw", "disk.qcow2", "sbom.cdx.json")
+_HASHED = ("slot.img", "qanun_*.efi", "disk.raw", "disk.qcow2", "installer.raw", "sbom.cdx.json")
 
 
 def sha256(path: Path) -> str:
@@ -34,20 +35,27 @@ def write(steps: Steps, slot: Slot, sources: Path) -> None:
     folder = slot.folder
     parts = sbom.document(slot.tree, sources, slot.version, slot.epoch)
     _json(folder / "sbom.cdx.json", parts)
-    files = sorted({path for pattern in _HASHED for path in folder.glob(pattern)})
-    steps.tell(f"hashing {len(files)} files")
-    hashes = {path.name: sha256(path) for path in files}
-    _json(folder / "manifest.json", {
-        "product": "qanun", "version": slot.version, "epoch": slot.epoch, "roothash": slot.roothash,
-        "distributions": slot.source, "schema": _schema(slot.tree),
-        "locks": {path.name: sha256(path) for path in (lock.DEBS, lock.TOOLS, wheels.LOCK)},
-        "files": {name: {"sha256": digest, "size": (folder / name).stat().st_size} for name, digest in hashes.items()},
-    })  # fmt: skip
+    steps.tell("hashing")
+    hashes = write_manifest(slot, schema(slot.tree))
     hashes["manifest.json"] = sha256(folder / "manifest.json")
     (folder / "SHA256SUMS").write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(hashes.items())))
 
 
-def _schema(tree: Path) -> dict[str, list[str]]:
+def write_manifest(slot: Slot, known: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """`manifest.json` over what lies in the build's folder; the hashes in it. `known` are the revisions of tables."""
+    folder = slot.folder
+    files = sorted({path for pattern in _HASHED for path in folder.glob(pattern)})
+    hashes = {path.name: sha256(path) for path in files}
+    _json(folder / "manifest.json", {
+        "product": "qanun", "version": slot.version, "epoch": slot.epoch, "roothash": slot.roothash,
+        "distributions": slot.source, "schema": known,
+        "locks": {path.name: sha256(path) for path in (lock.DEBS, lock.TOOLS, wheels.LOCK)},
+        "files": {name: {"sha256": digest, "size": (folder / name).stat().st_size} for name, digest in hashes.items()},
+    })  # fmt: skip
+    return hashes
+
+
+def schema(tree: Path) -> dict[str, list[str]]:
     """Lineage of tables → every revision that this release knows: a box that stands elsewhere refuses it."""
     packages = tree / f"opt/qanun/lib/python{PYTHON}/site-packages"
     found: dict[str, list[str]] = {}

@@ -12,8 +12,9 @@ import os
 import re
 import shutil
 import stat
+import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +73,11 @@ class Slot:
         return self.folder / f"qanun_{self.version}.efi"
 
     @property
+    def installer_file(self) -> Path:
+        """Starts the slot's installer from a stick."""
+        return self.folder / f"qanun-installer_{self.version}.efi"
+
+    @property
     def tree(self) -> Path:
         return self.folder / "tree"
 
@@ -112,12 +118,11 @@ def build(
     steps.tell("making a box of it")
     _overlay(tree)
     about = tree / "usr/lib/qanun"
-    (about / "slot").write_text(f"{release}\n")
     (about / "packages").write_text("".join(packages))
     if trusted is not None:
         shutil.copyfile(trusted, about / "trusted-keys")
         (about / "trusted-keys").chmod(0o644)
-    _os_release(tree, release)
+    _name(tree, release)
     _units(tree, epoch)
     steps.tell("start-up file system")
     kernel = _start_up(tree, folder, epoch)
@@ -125,7 +130,7 @@ def build(
     _tidy(tree, epoch)
     steps.tell("compressing the root")
     roothash, size = _seal(bench, folder, release, epoch)
-    _boot_file(bench, folder, release, epoch, kernel, roothash, size)
+    _boot_files(bench, folder, release, epoch, kernel, roothash, size)
     if (folder / "slot.img").stat().st_size > SLOT_BUDGET:
         raise Missing(f"the slot has {(folder / 'slot.img').stat().st_size} bytes; {SLOT_BUDGET} is the most")
     source = hashlib.sha256(
@@ -158,7 +163,28 @@ def _overlay(tree: Path) -> None:
     resolv.symlink_to("../run/systemd/resolve/stub-resolv.conf")
 
 
-def _os_release(tree: Path, release: str) -> None:
+def again(steps: Steps, made: Slot, folder: Path, label: str, change: Callable[[Path], None] | None = None) -> Slot:
+    """Another release out of a build that kept its tree, kernel and start-up files: for tests of updates, which want two
+    releases and not two builds. `change` may do something to the new tree."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    steps.tell(f"{made.version} once more, as {label}")
+    subprocess.run(["cp", "--archive", "--reflink=auto", made.tree, folder / "tree"], check=True)
+    for name in ("vmlinuz", "initrd"):
+        shutil.copyfile(made.folder / name, folder / name)
+    tree = folder / "tree"
+    _name(tree, label)
+    if change is not None:
+        change(tree)
+    bench = tools.make(steps)
+    roothash, size = _seal(bench, folder, label, made.epoch)
+    kernel = next((tree / "usr/lib/modules").iterdir()).name
+    _boot_files(bench, folder, label, made.epoch, kernel, roothash, size)
+    return Slot(folder, label, made.epoch, roothash, made.source)
+
+
+def _name(tree: Path, release: str) -> None:
+    (tree / "usr/lib/qanun/slot").write_text(f"{release}\n")
     (tree / "usr/lib/os-release").write_text(
         f'NAME="Qanun"\nID=qanun\nID_LIKE=debian\nPRETTY_NAME="Qanun {release}"\nVERSION_ID="{release}"\n'
         f'IMAGE_ID=qanun\nIMAGE_VERSION="{release}"\nVERSION_CODENAME=trixie\n'
@@ -241,6 +267,9 @@ def _tidy(tree: Path, epoch: int) -> None:
     ):
         for path in (tree / folder).iterdir() if (tree / folder).is_dir() else ():
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    # Where disks are put that come and go: the root cannot be given a folder later.
+    for name in ("backup", "usb"):
+        (tree / "mnt" / name).mkdir(mode=0o755)
     for path in _everything(tree):
         info = path.lstat()
         if stat.S_ISREG(info.st_mode) and info.st_mode & 0o6000 and path.name not in _PRIVILEGED:
@@ -278,14 +307,19 @@ def _seal(bench: Path, folder: Path, release: str, epoch: int) -> tuple[str, int
     return found.group(1), size
 
 
-def _boot_file(bench: Path, folder: Path, release: str, epoch: int, kernel: str, roothash: str, size: int) -> None:
+def _boot_files(bench: Path, folder: Path, release: str, epoch: int, kernel: str, roothash: str, size: int) -> None:
+    """What starts the slot from a disk, and what starts its installer from a stick: they differ in the command line only."""
     common = (f"root=/dev/mapper/qanun-root rootfstype=erofs ro qanun.roothash={roothash} qanun.hashoffset={size} "
               "systemd.machine_id=firmware panic=10 quiet console=ttyS0,115200 console=tty0")  # fmt: skip
-    name = f"qanun_{release}.efi"
-    command = [
-        "ukify", "build", "--linux=/out/vmlinuz", "--initrd=/out/initrd", f"--uname={kernel}",
-        "--stub=/usr/lib/systemd/boot/efi/linuxx64.efi.stub", "--os-release=@/out/tree/usr/lib/os-release",
-        f"--cmdline={common} qanun.slot=qanun-root-{release}", f"--output=/out/{name}",
-    ]  # fmt: skip
-    tools.run_in(bench, command, binds={folder: "/out"}, epoch=epoch)
-    (folder / name).chmod(0o644)
+    # The stick is never written to by the system: what needs a var gets one of memory.
+    installs = (f"qanun.slot=qanun-installer-{release} qanun.install systemd.unit=qanun-install.target fstab=no "
+                "systemd.mount-extra=tmpfs:/var:tmpfs:mode=0755")  # fmt: skip
+    for name, words in ((f"qanun_{release}.efi", f"qanun.slot=qanun-root-{release}"),
+                        (f"qanun-installer_{release}.efi", installs)):  # fmt: skip
+        command = [
+            "ukify", "build", "--linux=/out/vmlinuz", "--initrd=/out/initrd", f"--uname={kernel}",
+            "--stub=/usr/lib/systemd/boot/efi/linuxx64.efi.stub", "--os-release=@/out/tree/usr/lib/os-release",
+            f"--cmdline={common} {words}", f"--output=/out/{name}",
+        ]  # fmt: skip
+        tools.run_in(bench, command, binds={folder: "/out"}, epoch=epoch)
+        (folder / name).chmod(0o644)

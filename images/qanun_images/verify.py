@@ -22,7 +22,7 @@ from qanun_images import compare, tools, wheels
 from qanun_images.cli import STALE
 from qanun_images.places import CACHE, HERE
 
-COMPARED = ("slot.img", "*.efi", "disk.raw", "disk.qcow2", "sbom.cdx.json", "manifest.json")
+COMPARED = ("slot.img", "*.efi", "disk.raw", "disk.qcow2", "installer.raw", "sbom.cdx.json", "manifest.json")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,11 +1,14 @@
 """A built disk, started as a virtual machine: firmware, boot loader, kernel, encrypted disk. For tests; no network reaches out.
 
-Emulated unless `QANUN_ACCEL` names an accelerator: `/dev/kvm` is often there and of no use.
+Emulated unless `QANUN_ACCEL` names an accelerator: `/dev/kvm` is often there and of no use. Disks are qcow2 over a file that
+is only read (`over`), so that many machines share one build; flushes of the guest reach the file, so that cutting the
+power loses what a real cut would lose and no more.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -15,6 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from qanun_images import tools
 from qanun_images.places import MIB
@@ -24,7 +28,13 @@ _CODE, _VARS = Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OV
 
 def cannot() -> str | None:
     """None, or why no virtual machine can run here."""
-    for name, package in (("qemu-system-x86_64", "qemu-system-x86"), ("swtpm", "swtpm")):
+    programs = {
+        "qemu-system-x86_64": "qemu-system-x86",
+        "qemu-img": "qemu-utils",
+        "swtpm": "swtpm",
+        "ssh": "openssh-client",
+    }
+    for name, package in programs.items():
         if not shutil.which(name):
             return f"{name} is not installed (Debian: {package})"
     return None if _CODE.exists() else "no UEFI firmware for virtual machines (Debian: ovmf)"
@@ -38,6 +48,8 @@ class Machine:
     port: int
     ssh_port: int
     serial: Path
+    control: Path
+    key: Path | None = None
     began: float = field(default_factory=time.monotonic)
 
     def get(self, path: str = "/health", host: str = "clinic.lan", timeout: float = 10) -> tuple[int, str]:
@@ -60,6 +72,34 @@ class Machine:
         words = head.split(b" ", 2)
         return (int(words[1]) if len(words) > 1 and words[1].isdigit() else 0), body.decode(errors="replace")
 
+    def run(self, command: str, *, check: bool = True, timeout: float = 180, text: str = "") -> str:
+        """What a command says, run by root inside over ssh. Raises AssertionError when it fails and `check` is set."""
+        done = self._ssh(command, timeout, text)
+        if check and done.returncode:
+            raise AssertionError(f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done.stdout if check else done.stdout + done.stderr
+
+    def words(self, command: str) -> list[str]:
+        """How a command is run inside."""
+        assert self.key is not None
+        found = ["ssh", "-i", self.key, "-p", self.ssh_port, "-F", "/dev/null", "-o", "StrictHostKeyChecking=no",
+                 "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=30", "-o", "BatchMode=yes",
+                 "root@127.0.0.1", command]  # fmt: skip
+        return [str(word) for word in found]
+
+    def _ssh(self, command: str, timeout: float, text: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.words(command), capture_output=True, text=True, timeout=timeout, input=text, check=False
+        )
+
+    def boot(self) -> str:
+        """Which start this is, as the kernel calls it; empty while nobody answers."""
+        try:
+            done = self._ssh("cat /proc/sys/kernel/random/boot_id", 40)
+        except subprocess.TimeoutExpired:
+            return ""
+        return done.stdout.strip() if done.returncode == 0 else ""
+
     def wait_healthy(self, within_s: float) -> float:
         """Seconds until /health answers 200. Raises AssertionError with the end of what the machine printed."""
         until = time.monotonic() + within_s
@@ -69,8 +109,66 @@ class Machine:
             time.sleep(1)
         raise AssertionError(f"not healthy within {within_s:.0f} s:\n{self.printed()[-4000:]}")
 
+    def wait_started_again(self, before: str, within_s: float) -> None:
+        """Until another start than `before` answers with 200."""
+        until = time.monotonic() + within_s
+        while time.monotonic() < until and self.process.poll() is None:
+            if self.boot() not in {"", before} and self.get(timeout=5)[0] == 200:
+                return
+            time.sleep(2)
+        raise AssertionError(f"no other healthy start within {within_s:.0f} s:\n{self.printed()[-4000:]}")
+
+    def wait_printed(self, words: str, within_s: float) -> None:
+        until = time.monotonic() + within_s
+        while words not in self.printed():
+            if time.monotonic() > until or self.process.poll() is not None:
+                raise AssertionError(f"{words!r} was not printed within {within_s:.0f} s:\n{self.printed()[-4000:]}")
+            time.sleep(0.5)
+
     def printed(self) -> str:
-        return self.serial.read_text(errors="replace") if self.serial.exists() else ""
+        """What this start's serial line said."""
+        text = self.serial.read_text(errors="replace") if self.serial.exists() else ""
+        return text.rpartition(_POWER)[2]
+
+    def type(self, text: str) -> None:
+        """On the serial line, as somebody who sits there."""
+        with socket.socket(socket.AF_UNIX) as line:
+            line.connect(str(self.serial.with_suffix(".in")))
+            line.sendall(text.encode())
+
+    def cut(self) -> None:
+        """The plug is pulled."""
+        self.process.kill()
+        self.process.wait()
+
+    def switch_off(self, within_s: float = 120) -> None:
+        """As by the button, and then as by the plug."""
+        self.ask("system_powerdown")
+        try:
+            self.process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            self.cut()
+
+    def ask(self, command: str, **arguments: Any) -> Any:
+        """The emulator itself, in its own protocol (QMP)."""
+        with socket.socket(socket.AF_UNIX) as line:
+            line.settimeout(30)
+            line.connect(str(self.control))
+            with line.makefile("rwb", buffering=0) as talk:
+                talk.readline()
+                answer: Any = None
+                for words in ({"execute": "qmp_capabilities"}, {"execute": command, "arguments": arguments}):
+                    talk.write(json.dumps(words).encode() + b"\n")
+                    while "return" not in (answer := json.loads(talk.readline())) and "error" not in answer:
+                        pass
+        return answer
+
+    def picture(self, target: Path) -> None:
+        """What the screen shows, as PNG."""
+        self.ask("screendump", filename=str(target), format="png")
+
+
+_POWER = "\n===== power =====\n"
 
 
 def _port() -> int:
@@ -79,34 +177,64 @@ def _port() -> int:
         return int(probe.getsockname()[1])
 
 
+def over(below: Path, target: Path, size_mib: int = 0) -> Path:
+    """A disk that holds what `below` holds and keeps its own changes."""
+    target.unlink(missing_ok=True)
+    kind = "qcow2" if below.suffix == ".qcow2" else "raw"
+    size = [f"{size_mib}M"] if size_mib else []
+    subprocess.run(
+        ["qemu-img", "create", "-q", "-f", "qcow2", "-b", below.resolve(), "-F", kind, target, *size], check=True
+    )
+    return target
+
+
+def blank(target: Path, size_mib: int) -> Path:
+    target.unlink(missing_ok=True)
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", target, f"{size_mib}M"], check=True)
+    return target
+
+
+def _drive(number: int, disk: Path, bus: str) -> list[str]:
+    kind = "qcow2" if disk.suffix == ".qcow2" else "raw"
+    name = f"d{number}"
+    device = {"virtio": f"virtio-blk-pci,drive={name},serial={disk.stem[:20]}",
+              "usb": f"usb-storage,drive={name},bus=xhci.0,removable=on,serial={disk.stem[:20]}"}[bus]  # fmt: skip
+    return ["-drive", f"if=none,id={name},file={disk},format={kind},cache=writeback,discard=unmap", "-device",
+            f"{device},bootindex={number}"]  # fmt: skip
+
+
 @contextlib.contextmanager
 def started(
-    disk: Path,
-    work: Path,
-    *,
-    tpm: bool = True,
-    more_disks: Sequence[Path] = (),
-    memory_mib: int = 2048,
-    words: str = "",
-) -> Iterator[Machine]:
-    """The machine, running until the end of the block and then cut off. `words` go to the kernel's command line."""
+    disk: Path, work: Path, *, tpm: bool = True, disks: Sequence[Path] = (), sticks: Sequence[Path] = (),
+    memory_mib: int = 2048, words: str = "", key: Path | None = None, from_stick: bool = False,
+) -> Iterator[Machine]:  # fmt: skip
+    """The machine, running until the end of the block and then cut off. Firmware and TPM remember what `work` holds.
+
+    `disks` are further ones, `sticks` are on USB; `from_stick` starts from the first of those. `words` go to the kernel's
+    command line; `key` is the private key that root inside accepts.
+    """
     work.mkdir(parents=True, exist_ok=True)
-    variables, serial = work / "firmware.fd", work / "serial.log"
+    variables, serial, control = work / "firmware.fd", work / "serial.log", work / "control"
     if not variables.exists():
         shutil.copy(_VARS, variables)
     with serial.open("ab") as log:
-        log.write(b"\n===== power =====\n")
-    accelerator = os.environ.get("QANUN_ACCEL", "tcg")
+        log.write(_POWER.encode())
+    accelerator = os.environ.get("QANUN_ACCEL", "tcg,thread=multi")
     port, ssh_port = _port(), _port()
-    command = [
-        "qemu-system-x86_64", "-machine", f"q35,accel={accelerator}", "-cpu", "max", "-m", str(memory_mib), "-smp", "2",
-        "-display", "none", "-nodefaults", "-no-user-config", "-device", "virtio-rng-pci",
+    order = [(path, "usb") for path in sticks] if from_stick else []
+    order += [(path, "virtio") for path in (disk, *disks)]
+    order += [] if from_stick else [(path, "usb") for path in sticks]
+    typed = serial.with_suffix(".in")
+    command: list[object] = [
+        "qemu-system-x86_64", "-machine", "q35", "-accel", accelerator, "-cpu", os.environ.get("QANUN_CPU", "max"), "-m", memory_mib, "-smp", 2,
+        "-display", "none", "-nodefaults", "-no-user-config", "-device", "virtio-rng-pci", "-device", "VGA",
         "-drive", f"if=pflash,format=raw,readonly=on,file={_CODE}", "-drive", f"if=pflash,format=raw,file={variables}",
-        "-drive", f"file={disk},format=raw,if=virtio,cache=unsafe",
-        *(word for path in more_disks for word in ("-drive", f"file={path},format=raw,if=virtio")),
+        "-device", "qemu-xhci,id=xhci",
+        *(word for number, (path, bus) in enumerate(order, 1) for word in _drive(number, path, bus)),
         "-netdev", f"user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:443,hostfwd=tcp:127.0.0.1:{ssh_port}-:22",
-        "-device", "virtio-net-pci,netdev=n0", "-chardev", f"file,id=serial,path={serial},append=on", "-serial", "chardev:serial",
-        "-smbios", "type=1,uuid=c0a5f4e2-0000-4000-8000-0000000000ff",
+        "-device", "virtio-net-pci,netdev=n0", "-qmp", f"unix:{control},server=on,wait=off",
+        "-chardev", f"socket,id=serial,path={typed},server=on,wait=off,logfile={serial},logappend=on",
+        "-serial", "chardev:serial", "-smbios", "type=1,uuid=c0a5f4e2-0000-4000-8000-0000000000ff",
     ]  # fmt: skip
     if words:
         command += ["-smbios", f"type=11,value=io.systemd.stub.kernel-cmdline-extra={words}"]
@@ -114,17 +242,18 @@ def started(
     if tpm:
         (work / "tpm").mkdir(exist_ok=True)
         channel = work / "tpm.sock"
+        channel.unlink(missing_ok=True)
         chip = subprocess.Popen(["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={work / 'tpm'}", "--ctrl",
                                  f"type=unixio,path={channel}", "--terminate"])  # fmt: skip
-        for _ in range(100):
+        for _ in range(200):
             if channel.exists():
                 break
             time.sleep(0.05)
         command += ["-chardev", f"socket,id=tpm,path={channel}", "-tpmdev", "emulator,id=tpm0,chardev=tpm",
                     "-device", "tpm-crb,tpmdev=tpm0"]  # fmt: skip
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL)
     try:
-        yield Machine(process, port, ssh_port, serial)
+        yield Machine(process, port, ssh_port, serial, control, key)
     finally:
         for one in (process, chip):
             if one is not None and one.poll() is None:
@@ -137,17 +266,28 @@ def started(
 
 
 def give(disk: Path, name: str, content: bytes, work: Path) -> None:
-    """Put a file onto the start-up partition of a disk that is not running (`name` as `qanun/site.toml`)."""
+    """Put a file onto the start-up partition of a raw disk that is not running (`name` as `qanun/site.toml`)."""
+    work.mkdir(parents=True, exist_ok=True)
     (work / "given").write_bytes(content)
-    inside = f"/disk@@{MIB}"
-    script = f"mmd -i {inside} ::/{Path(name).parent} || true; mcopy -o -i {inside} /given ::/{name}"
-    binds = {disk: "/disk", work / "given": "/given"}
+    inside = f"/run/disk@@{MIB}"
+    script = f"mmd -i {inside} ::/{Path(name).parent} || true; mcopy -o -i {inside} /run/given ::/{name}"
+    binds = {disk: "/run/disk", work / "given": "/run/given"}
     tools.run_in(tools.folder(), ["sh", "-c", script], binds=binds, epoch=0)
 
 
 def entries(disk: Path) -> list[str]:
-    """Boot files on the start-up partition of a disk that is not running."""
+    """Boot files on the start-up partition of a raw disk that is not running."""
     said = tools.run_in(
-        tools.folder(), ["mdir", "-b", "-i", f"/disk@@{MIB}", "::/EFI/Linux"], binds={disk: "/disk"}, epoch=0
+        tools.folder(), ["mdir", "-b", "-i", f"/run/disk@@{MIB}", "::/EFI/Linux"], binds={disk: "/run/disk"}, epoch=0
     )
     return sorted(line.rsplit("/", 1)[-1] for line in said.split())
+
+
+def taken(disk: Path, name: str, work: Path) -> bytes:
+    """A file of the start-up partition of a raw disk that is not running."""
+    work.mkdir(parents=True, exist_ok=True)
+    found = work / "taken"
+    found.write_bytes(b"")
+    script = f"mcopy -o -n -i /run/disk@@{MIB} ::/{name} - > /run/taken"
+    tools.run_in(tools.folder(), ["sh", "-euc", script], binds={disk: "/run/disk", found: "/run/taken"}, epoch=0)
+    return found.read_bytes()

@@ -94,3 +94,17 @@ def box(built):
         kept = Kept(built.image, Path(place))
         yield kept
         kept.stop()
+
+
+@pytest.fixture(scope="session")
+def releases():
+    """A build with its disk and installer, trusted to a key of this run's own."""
+    from images.tests import machines
+
+    reason = machines.cannot()
+    if reason:
+        pytest.skip(reason)
+    try:
+        return machines.Releases(machines.PLACE)
+    except LookupError as stale:
+        pytest.skip(str(stale))

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 from packaging.version import Version
 
 from qanun.api import CliCommand
 from qanun_appliance.commands.setting_up import parser, places_of
-from qanun_appliance.places import Places
+from qanun_appliance.places import Places, running_release
 from qanun_appliance.site import load_site
 
 
@@ -40,7 +39,7 @@ def update_command(arguments: Sequence[str]) -> int:
         return 0
     places = places_of(options)
     disk = update.this_disk(places)
-    running = version("qanun")
+    running = running_release(places)
     if options.act == "stage":
         report = update.stage(
             options.bundle, places, disk, running=Version(running),

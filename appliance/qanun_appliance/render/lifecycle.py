@@ -26,6 +26,8 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
     wants = " ".join((
         *units, "qanun-web.service", "qanun-jobs.service", "caddy.service", "qanun-first-boot.service",
         "qanun-health.service", "qanun-releases.service", "qanun-doctor.path", "qanun-backup.path", *(f"qanun-{name}.timer" for name in timers),
+        # A server that somebody keeps has its own way in; on the image there is none but this.
+        *(["ssh.service"] if machine.slot and site.ssh == "keys" else []),
     ))  # fmt: skip
     texts = {
         "qanun.target": "[Unit]\nDescription=Qanun\n"
@@ -96,7 +98,8 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
              *_releases()],
         ),
         "qanun-doctor.service": _section(
-            ["Description=Qanun: the doctor's round"],
+            # On a slow machine its timer may fire while everything still starts, which would then start later.
+            ["Description=Qanun: the doctor's round", "After=qanun-health.service"],
             ["Type=oneshot", f"ExecStart={appliance} doctor --write", "SuccessExitStatus=1 2", "Nice=10",
              # To list the firewall's rules, and to ask the clock through its socket.
              *_root("CAP_NET_ADMIN", write=[str(DATA), "-/run/chrony"])],
@@ -124,7 +127,7 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
         ("drill", "restore drill", "drill", ["TimeoutStartSec=6h"]),
     ):
         texts[f"qanun-{name}.service"] = _section(
-            [f"Description=Qanun: {what}", "After=qanun-postgresql.service",
+            [f"Description=Qanun: {what}", "After=qanun-postgresql.service qanun-health.service",
              # Before the first backup there is nothing to add to and nothing to prove, which is no fault.
              *([] if name == "backup" else [f"ConditionPathExists={DATA}/reports/backup.json"])],
             ["Type=oneshot", f"ExecStart={appliance} {words}", "Nice=10", "IOSchedulingClass=idle", "CPUWeight=20",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from qanun.access import Runtime
-from qanun.context import Context
+if TYPE_CHECKING:
+    from qanun.access import Runtime
+    from qanun.context import Context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

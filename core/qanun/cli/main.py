@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from qanun.errors import ConfigurationError, QanunError
 
 if TYPE_CHECKING:
+    from qanun.app import CliCommand
     from qanun.config import Config
     from qanun.db.migrations import Lineage
 
@@ -246,12 +247,22 @@ def _plugin_slugs() -> set[str]:
     return {entry.name for entry in entry_points(group="qanun.plugins")}
 
 
-def _plugin_command(argv: list[str]) -> int:
+def _plugin_commands(slug: str) -> Sequence[CliCommand]:
+    """A plugin may name its commands apart (entry point `qanun.commands`): then they come without the rest of the product,
+    which takes longer to load than most of them take to run."""
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group="qanun.commands", name=slug):
+        found: Sequence[CliCommand] = entry.load()
+        return found
     from qanun.app import CliCommand
     from qanun.app.build import gather
 
-    registry, _ = gather()
-    commands = {item.id: item for item in registry.all(CliCommand)}
+    return gather()[0].all(CliCommand)
+
+
+def _plugin_command(argv: list[str]) -> int:
+    commands = {item.id: item for item in _plugin_commands(argv[0])}
     name = f"{argv[0]}.{argv[1]}" if len(argv) > 1 else ""
     if name not in commands:
         known = [item for item in commands.values() if item.id.startswith(f"{argv[0]}.")]

@@ -7,10 +7,10 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from qanun.api import BadSignature, Config, ConfigurationError, verify_signature
+from qanun.api import BadSignature, CliCommand, Config, ConfigurationError, verify_signature
 from qanun_telemedicine.turn import TurnSettings, configuration
 
 
@@ -20,6 +20,18 @@ def measure_load(arguments: Sequence[str]) -> int:
     from qanun_telemedicine.load.measure import command
 
     return command(arguments)
+
+
+def _of_nodes(name: str) -> Callable[[Sequence[str]], int]:
+    """A command of `qanun_telemedicine.nodes.commands`, which knows the database: loaded when it is run."""
+
+    def run(arguments: Sequence[str]) -> int:
+        from qanun_telemedicine.nodes import commands
+
+        act: Callable[[Sequence[str]], int] = getattr(commands, name)
+        return act(arguments)
+
+    return run
 
 
 def turn_configuration(arguments: Sequence[str]) -> int:
@@ -92,3 +104,31 @@ def _write_private(path: Path, text: str) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
         file.write(text)
     path.chmod(0o600)
+
+
+COMMANDS = (
+    CliCommand(
+        id="telemedicine.turn-configuration", run=turn_configuration,
+        summary="write coturn's configuration from this process's, and make its secret if there is none",
+    ),
+    CliCommand(
+        id="telemedicine.load", run=measure_load,
+        summary="measure how many calls this machine carries, with a media worker of its own",
+    ),
+    CliCommand(
+        id="telemedicine.verify-certificate", run=verify_certificate,
+        summary="check the signature of a deletion's certificate or an export's slip; needs no database",
+    ),
+    CliCommand(
+        id="telemedicine.nodes", run=_of_nodes("nodes"),
+        summary="media nodes on other machines, with their load (--json for programs)",
+    ),
+    CliCommand(
+        id="telemedicine.node", run=_of_nodes("node"),
+        summary="invite, drain, resume or revoke a media node; on the node itself: join, run",
+    ),
+    CliCommand(
+        id="telemedicine.nodes-gateway", run=_of_nodes("nodes_gateway"),
+        summary="run the place where media nodes call in, until told to stop",
+    ),
+)  # fmt: skip

@@ -7,7 +7,6 @@ from typing import Any
 
 from qanun.api import (
     N_,
-    CliCommand,
     Grant,
     NavItem,
     PageScript,
@@ -18,12 +17,11 @@ from qanun.api import (
     hookimpl,
 )
 from qanun_telemedicine.audit import AUDIT_EVENTS
-from qanun_telemedicine.commands import measure_load, turn_configuration, verify_certificate
+from qanun_telemedicine.commands import COMMANDS
 from qanun_telemedicine.events import EVENT_TYPES
 from qanun_telemedicine.handlers import HANDLERS
 from qanun_telemedicine.jobs import JOBS
 from qanun_telemedicine.media import LIFESPAN
-from qanun_telemedicine.nodes.commands import node, nodes, nodes_gateway
 from qanun_telemedicine.panels import CHART_PANELS, SLOTS, timeline
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.routes import ROUTES
@@ -145,32 +143,7 @@ class TelemedicinePlugin(Plugin):
 
     @hookimpl
     def cli_commands(self) -> list[Any]:
-        return [
-            CliCommand(
-                id="telemedicine.turn-configuration", run=turn_configuration,
-                summary="write coturn's configuration from this process's, and make its secret if there is none",
-            ),
-            CliCommand(
-                id="telemedicine.load", run=measure_load,
-                summary="measure how many calls this machine carries, with a media worker of its own",
-            ),
-            CliCommand(
-                id="telemedicine.verify-certificate", run=verify_certificate,
-                summary="check the signature of a deletion's certificate or an export's slip; needs no database",
-            ),
-            CliCommand(
-                id="telemedicine.nodes", run=nodes,
-                summary="media nodes on other machines, with their load (--json for programs)",
-            ),
-            CliCommand(
-                id="telemedicine.node", run=node,
-                summary="invite, drain, resume or revoke a media node; on the node itself: join, run",
-            ),
-            CliCommand(
-                id="telemedicine.nodes-gateway", run=nodes_gateway,
-                summary="run the place where media nodes call in, until told to stop",
-            ),
-        ]  # fmt: skip
+        return list(COMMANDS)
 
     @hookimpl
     def system_services(self) -> list[Any]:

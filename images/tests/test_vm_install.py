@@ -1,0 +1,108 @@
+"""The installer from its stick, on an emulated machine: with a file that answers everything, and with somebody at the console."""
+
+import pytest
+from qanun_images import vm
+from qanun_images.places import MIB
+
+from images.tests import machines
+from images.tests.machines import PATIENCE
+
+pytestmark = pytest.mark.long
+
+UNASKED = 'version = 1\nonto = "only"\nthen = "poweroff"\n'
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    return tmp_path_factory.mktemp("install")
+
+
+@pytest.fixture(scope="module")
+def key(work):
+    return machines.ssh_key(work)
+
+
+def stick(releases, target, site, unasked=None):
+    """The stick as somebody prepared it on another machine."""
+    target.write_bytes((releases.first / "installer.raw").read_bytes())
+    vm.give(target, "qanun/site.toml", site.encode(), target.parent)
+    if unasked is not None:
+        vm.give(target, "qanun/install.toml", unasked.encode(), target.parent)
+    return target
+
+
+@pytest.fixture(scope="module")
+def installed(releases, work, key):
+    """A blank disk after the installer has been there without anybody; the stick is left in."""
+    disk = vm.blank(work / "server.qcow2", 12 * 1024)
+    used = stick(releases, work / "stick.raw", machines.site(key), UNASKED)
+    with vm.started(disk, work / "machine", key=key, sticks=[used], from_stick=True) as machine:
+        machine.process.wait(PATIENCE)
+        said = machine.printed()
+    return disk, used, said
+
+
+def on_stick(disk, name, work):
+    return vm.taken(disk, f"qanun/{name}", work).decode()
+
+
+def test_with_a_file_nothing_is_asked_and_the_machine_switches_itself_off(installed, work):
+    _, used, said = installed
+    assert "Qanun is installed" in said and "https://clinic.lan" in said, said[-3000:]
+    assert "reading back what was written" in said
+    noted = on_stick(used, "install.log", work)
+    assert "Qanun is installed" in noted and "stopped" not in noted
+
+
+def test_the_disk_starts_by_itself_with_the_site_that_the_stick_brought(installed, releases, work, key):
+    disk = installed[0]
+    with vm.started(disk, work / "machine", key=key) as machine:
+        machine.wait_healthy(PATIENCE)
+        machines.wait_blessed(machine, releases.version)
+        assert machines.labels(machine) == ["qanun-esp", f"qanun-root-{releases.version}", "_empty", "qanun-var"]
+        assert "site.toml" not in machine.run("ls /efi/qanun 2>/dev/null", check=False)
+        assert machine.run("cat /var/lib/qanun/site.toml") == machines.site(key)
+        size = (releases.first / "slot.img").stat().st_size
+        read = machine.run(f"head -c {size} /dev/disk/by-partlabel/qanun-root-{releases.version} | sha256sum")
+        assert read.split()[0] == machines.digest(releases.first / "slot.img")
+        machine.switch_off()
+
+
+def test_a_stick_that_is_left_in_and_a_disk_with_a_qanun_are_not_touched_unless_named(installed, releases, work, key):
+    before = machines.digest(installed[0])
+    again = stick(releases, work / "again.raw", machines.site(key), UNASKED.replace("poweroff", "stay"))
+    with vm.started(installed[0], work / "machine", key=key, sticks=[again], from_stick=True) as machine:
+        machine.wait_printed("Not installed: vda holds a Qanun", PATIENCE)
+        assert "copied" not in machine.printed()
+    assert machines.digest(installed[0]) == before
+
+
+def test_a_site_file_with_a_mistake_stops_before_anything_is_written(releases, work, key):
+    disk = vm.blank(work / "untouched.qcow2", 12 * 1024)
+    before = machines.digest(disk)
+    wrong = machines.site(key).replace('slug = "al-razi"', 'slug = "Al Razi"')
+    used = stick(releases, work / "wrong.raw", wrong, UNASKED.replace("poweroff", "stay"))
+    with vm.started(disk, work / "other", key=key, sticks=[used], from_stick=True) as machine:
+        machine.wait_printed("clinic.slug", PATIENCE)
+        assert "Not installed" in machine.printed() and "copied" not in machine.printed()
+    assert machines.digest(disk) == before
+
+
+def test_somebody_at_the_console_is_shown_the_disks_and_asked_twice_in_their_language(releases, work, key):
+    disk = vm.blank(work / "by-hand.qcow2", 12 * 1024)
+    used = stick(releases, work / "by-hand.raw", machines.site(key))
+    with vm.started(disk, work / "third", key=key, sticks=[used], from_stick=True) as machine:
+        machine.wait_printed("العربية", PATIENCE)
+        machine.type("2\n")
+        machine.wait_printed("على أي قرص؟", PATIENCE)
+        assert "الذاكرة التي بدأت منها" in machine.printed() and "vda" in machine.printed()
+        machine.type("sda\n")
+        machine.wait_printed("sda هو الذاكرة التي بدأت منها", PATIENCE)
+        machine.type("vda\n")
+        machine.wait_printed("سيُمحى كل ما على vda", PATIENCE)
+        machine.type("no\n")
+        machine.wait_printed("لم يتغيّر شيء", PATIENCE)
+        machine.type("vda\n")
+        machine.type("vda\n")
+        machine.wait_printed("اكتمل تثبيت قانون", PATIENCE)
+    assert disk.stat().st_size > 400 * MIB

@@ -1,0 +1,241 @@
+"""One clinic's machine, from its first start to a release that fails, in the order in which it lives. Emulated firmware, TPM,
+encrypted disk, no network: what a container cannot show.
+
+    ./tests/run images/tests/test_vm_upgrade.py --long
+"""
+
+import random
+import subprocess
+import time
+
+import pytest
+from qanun_images import vm
+
+from images.tests import machines
+from images.tests.machines import PATIENCE
+
+pytestmark = pytest.mark.long
+
+NEXT, BROKEN = "0.1.1", "0.1.2"
+STAGE = "qanun appliance update stage /mnt/usb/"
+
+
+def break_the_page(tree):
+    """A release whose page never answers: what serves it is gone."""
+    (tree / "opt/qanun/bin/qanun").rename(tree / "opt/qanun/bin/qanun-whole")
+    (tree / "opt/qanun/bin/qanun").write_text(
+        '#!/bin/sh\ncase "$1" in serve) echo "no page today"; sleep 1; exit 1 ;; esac\nexec /opt/qanun/bin/qanun-whole "$@"\n'
+    )
+    (tree / "opt/qanun/bin/qanun").chmod(0o755)
+
+
+@pytest.fixture(scope="module")
+def stick(releases, tmp_path_factory):
+    """What somebody brings on USB: a good release, one that will fail, and four that must not be taken."""
+    place = tmp_path_factory.mktemp("stick")
+    good = releases.bundle(NEXT)
+    files = {
+        "next.tar": good,
+        "broken.tar": releases.bundle(BROKEN, break_the_page),
+        "tampered.tar": machines.tampered(good, place / "tampered.tar"),
+        "short.tar": machines.beginning(good, place / "short.tar", 150_000_000),
+        "older.tar": machines.only_a_manifest(good, place / "older.tar", "0.0.9", releases.key),
+        "foreign.tar": machines.only_a_manifest(good, place / "foreign.tar", "0.2.0", releases.stranger),
+    }
+    return machines.with_files(place / "stick.raw", 2048, files, label="RELEASES")
+
+
+class Clinic:
+    """A machine that can be cut off and started again; everything else is the running machine's."""
+
+    def __init__(self, releases, stick, work):
+        self.key, self.work = machines.ssh_key(work), work
+        base = releases.disk(work)
+        vm.give(base, "qanun/site.toml", machines.site(self.key).encode(), work)
+        self.disk = vm.over(base, work / "clinic.qcow2", 12 * 1024)
+        self.backup = machines.backup_disk(work / "backup.raw")
+        self.stick, self._open = stick, None
+        self.start()
+
+    def start(self):
+        self._open = vm.started(
+            self.disk, self.work / "machine", key=self.key, disks=[self.backup], sticks=[self.stick]
+        )
+        self.machine = self._open.__enter__()
+        self.machine.wait_healthy(PATIENCE)
+        self.machine.run("mountpoint -q /mnt/usb || mount -o ro /dev/disk/by-label/RELEASES /mnt/usb")
+
+    def end(self):
+        self._open.__exit__(None, None, None)
+
+    def cut(self):
+        self.machine.cut()
+        self.end()
+
+    def __getattr__(self, name):
+        return getattr(self.machine, name)
+
+
+@pytest.fixture(scope="module")
+def clinic(releases, stick, tmp_path_factory):
+    found = Clinic(releases, stick, tmp_path_factory.mktemp("clinic"))
+    yield found
+    found.end()
+
+
+def test_the_disk_starts_to_the_page_by_a_site_file_alone_and_its_boot_file_is_kept(clinic, releases):
+    assert clinic.get("/health")[0] == 200
+    status, page = clinic.get("/sign-in")
+    assert status == 200 and "<form" in page
+    machines.wait_blessed(clinic, releases.version)
+    assert clinic.run("systemctl --failed --no-legend --plain", check=False).strip() == ""
+    assert machines.labels(clinic) == ["qanun-esp", f"qanun-root-{releases.version}", "_empty", "qanun-var"]
+
+
+def test_what_is_entered_lies_encrypted_and_the_tpm_and_the_printed_key_alone_open_it(clinic):
+    said = clinic.run("cryptsetup status qanun-var; cryptsetup luksDump /dev/disk/by-partlabel/qanun-var")
+    assert "LUKS2" in said and "systemd-tpm2" in said and "systemd-recovery" in said
+    keys = said.partition("Keyslots:")[2].partition("Tokens:")[0]
+    assert keys.count("luks2") == 2, keys
+    assert "var.key" not in clinic.run("ls /efi/qanun", check=False)
+    assert clinic.run("findmnt -no SOURCE /var").strip() == "/dev/mapper/qanun-var"
+
+
+def test_a_clinic_works_here_and_is_saved_with_its_proof(clinic):
+    machines.seed(clinic)
+    clinic.run("qanun appliance backup && qanun appliance drill", timeout=PATIENCE)
+    tables, audit = machines.facts(clinic)
+    assert tables["core_patient"]["rows"] >= 12 and len(audit) >= 3
+    assert "recordings/made" in machines.files(clinic)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("older.tar", "older than"),
+        ("foreign.tar", "nobody that this machine trusts"),
+        ("short.tar", "cut short"),
+        ("tampered.tar", "slot.img is not what was signed"),
+    ],
+)
+def test_a_release_that_is_not_right_is_refused_and_the_disk_is_as_before(clinic, name, why):
+    before = machines.table(clinic), machines.entries(clinic)
+    said = clinic.run(f"{STAGE}{name} --without-backup test; echo code $?", check=False, timeout=PATIENCE)
+    assert why in said and "code 1" in said
+    assert (machines.table(clinic), machines.entries(clinic)) == before
+
+
+def test_a_nearly_full_data_disk_is_refused_before_anything_is_written(clinic):
+    before = machines.table(clinic), machines.entries(clinic)
+    fill = "fallocate -l $(($(df --output=avail -B1 /var | tail -1) * 97 / 100)) /var/lib/qanun/filler"
+    clinic.run(fill)
+    try:
+        assert int(clinic.run("df --output=pcent /var | tail -1").strip(" %\n")) >= 97
+        said = clinic.run(f"{STAGE}next.tar --without-backup test; echo code $?", check=False, timeout=PATIENCE)
+    finally:
+        clinic.run("rm /var/lib/qanun/filler; sync")
+    assert "nearly full" in said and "code 1" in said
+    assert (machines.table(clinic), machines.entries(clinic)) == before
+
+
+@pytest.mark.parametrize("after", ["hashes", "writing slot", "reading it back"])
+def test_a_power_cut_while_staging_leaves_what_runs_and_no_trace_of_the_half(clinic, releases, after):
+    machines.write(clinic, f"before-{after.replace(' ', '-')}")
+    before = machines.facts(clinic)[0]
+    command = f"PYTHONUNBUFFERED=1 {STAGE}next.tar --without-backup test"
+    words = clinic.machine.words(command)
+    staging = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    for line in staging.stdout:
+        if line.startswith(after):
+            break
+    else:
+        pytest.fail(f"staging ended before {after!r}")
+    time.sleep(random.uniform(0, 6))
+    clinic.cut()
+    staging.kill()
+    staging.wait()
+    clinic.start()
+    wait_until(lambda: "_updating" not in machines.labels(clinic), "the half-written slot says that it is empty")
+    assert machines.facts(clinic)[0] == before
+    assert clinic.run("cat /usr/lib/qanun/slot").strip() == releases.version
+    assert not [name for name in machines.entries(clinic) if NEXT in name and not name.endswith(f"{NEXT}+3.efi")]
+    clinic.run('test -z "$(ls -d /var/lib/qanun/updates/tmp* 2>/dev/null)"')
+
+
+def wait_until(true, what, within_s=PATIENCE):
+    until = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < until, what
+        time.sleep(3)
+
+
+def test_a_release_from_a_stick_is_staged_started_and_kept_with_every_row(clinic):
+    said = clinic.run(f"{STAGE}next.tar", timeout=2 * PATIENCE)
+    assert "is staged" in said and "backup, and its restore into a copy" in said
+    assert f"qanun-root-{NEXT}" in machines.labels(clinic) and f"qanun_{NEXT}+3.efi" in machines.entries(clinic)
+    before, kept = machines.facts(clinic)[0], machines.files(clinic)
+    boot = clinic.boot()
+    clinic.run("qanun appliance update reboot", check=False)
+    clinic.wait_started_again(boot, PATIENCE)
+    assert clinic.run("cat /usr/lib/qanun/slot").strip() == NEXT
+    machines.wait_blessed(clinic, NEXT)
+    assert machines.facts(clinic)[0] == before and machines.files(clinic) == kept
+    assert f"{NEXT}: running" in clinic.run("qanun appliance update status")
+
+
+def test_a_release_that_fails_here_is_left_by_itself_with_its_reason_and_every_row_kept(clinic):
+    clinic.run("mountpoint -q /mnt/usb || mount -o ro /dev/disk/by-label/RELEASES /mnt/usb")
+    clinic.run(f"{STAGE}broken.tar --without-backup test", timeout=PATIENCE)
+    # One try in place of three: each costs the gate's four minutes.
+    clinic.run(f"mv /efi/EFI/Linux/qanun_{BROKEN}+3.efi /efi/EFI/Linux/qanun_{BROKEN}+1.efi; sync")
+    machines.write(clinic, "after-staging")
+    boot = clinic.boot()
+    clinic.run("qanun appliance update reboot", check=False)
+    # The database serves while the page does not: somebody's row of those minutes must not be lost either.
+    wait_until(lambda: clinic.boot() not in {"", boot}, "the failing release starts")
+    failing = clinic.boot()
+    assert clinic.run("cat /usr/lib/qanun/slot").strip() == BROKEN
+    wait_until(lambda: "ok" in clinic.run("pg_isready -h /run/postgresql && echo ok", check=False), "its database")
+    wait_until(lambda: "t" in clinic.run(_HAS_TABLES, check=False), "its tables")
+    machines.write(clinic, "in-between")
+    clinic.wait_started_again(failing, PATIENCE)
+    assert clinic.run("cat /usr/lib/qanun/slot").strip() == NEXT
+    assert {"after-staging", "in-between"} <= machines.written(clinic)
+    said = clinic.run("qanun appliance update status")
+    assert f"{BROKEN}: left (web:" in said, said
+    assert f"qanun_{NEXT}.efi" in machines.entries(clinic)
+
+
+_HAS_TABLES = "psql -h /run/postgresql -U postgres -d qanun -XtAc \"select to_regclass('core_tenant') is not null\""
+
+
+def test_all_of_it_comes_back_on_a_blank_machine_from_the_backup_disk_and_the_recovery_key(
+    clinic, releases, tmp_path_factory
+):
+    clinic.run("qanun appliance backup", timeout=PATIENCE)
+    before, kept = machines.facts(clinic), machines.files(clinic)
+    key = clinic.run("cat /var/lib/qanun/secrets/backup-key").strip()
+    password = clinic.run("cat /var/lib/qanun/secrets/administrator").strip()
+    clinic.switch_off()
+    clinic.end()
+    work = tmp_path_factory.mktemp("blank")
+    base = releases.disk(work)
+    # No administrator: the new machine makes no clinic, only a way in for whoever restores.
+    without = machines.site(clinic.key).replace('name = "Salma Idrissi"\nemail = "admin@al-razi.example"\n', "")
+    vm.give(base, "qanun/site.toml", without.encode(), work)
+    disk = vm.over(base, work / "new.qcow2", 12 * 1024)
+    with vm.started(disk, work / "machine", key=clinic.key, disks=[clinic.backup]) as new:
+        new.wait_healthy(PATIENCE)
+        refused = new.run(f"{RESTORE}; echo code $?", check=False, text=key, timeout=PATIENCE)
+        assert "--replace" in refused and "code 1" in refused
+        new.run(f"{RESTORE} --exact --replace al-razi", text=key, timeout=PATIENCE)
+        new.run("qanun appliance apply && qanun appliance health --wait 600", timeout=PATIENCE)
+        tables, audit = machines.facts(new)
+        assert (tables, audit) == before
+        assert machines.files(new) == kept
+        assert machines.sign_in(new, "admin@al-razi.example", "another one") == (422, False)
+        assert machines.sign_in(new, "admin@al-razi.example", password) == (303, True)
+    clinic.start()
+
+
+RESTORE = "qanun appliance restore --from /mnt/backup --key-file /dev/stdin"
