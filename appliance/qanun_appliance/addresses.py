@@ -15,9 +15,11 @@ _WAIT_S = 30.0
 
 def own_addresses(site: Site, *, wait: float = _WAIT_S) -> list[str]:
     """What the site fixes; otherwise the addresses that reach beyond this machine, waited for while there are none."""
-    fixed = known_addresses(site)
-    if fixed:
-        return fixed
+    return known_addresses(site) or reachable_addresses(wait=wait)
+
+
+def reachable_addresses(*, wait: float = _WAIT_S) -> list[str]:
+    """Those that reach beyond this machine now, waited for while there are none."""
     deadline = time.monotonic() + wait
     while True:
         found = _from_kernel()

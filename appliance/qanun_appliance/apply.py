@@ -74,9 +74,10 @@ def is_slot(places: Places) -> bool:
 
 def apply(
     site: Site, places: Places, services: Sequence[SystemService], on: Machine, addresses: Sequence[str] = (), *,
-    check: bool = False, boot: bool = False,
+    check: bool = False, boot: bool = False, start: bool = True,
 ) -> Outcome:  # fmt: skip
-    """Returns what changed. Raises ConfigurationError when something the site needs is not here."""
+    """Returns what changed. Raises ConfigurationError when something the site needs is not here. Without `start` no service
+    is touched until `settle` is called with the outcome."""
     items = rendered(site, places, on, services)
     outcome = Outcome()
     with _alone(places, check=check):
@@ -114,8 +115,16 @@ def apply(
             *dict.fromkeys(s for s in then if s not in _FIRST),
         ]
         if places.is_machine and not check:
-            _act(outcome, boot=boot)
+            if start:
+                _act(outcome, boot=boot)
+            else:
+                _command(["systemctl", "daemon-reload"], outcome)
     return outcome
+
+
+def settle(outcome: Outcome) -> None:
+    """What `apply` without `start` left to do."""
+    _act(outcome, boot=False)
 
 
 def _relays(site: Site, services: Sequence[SystemService]) -> list[str]:

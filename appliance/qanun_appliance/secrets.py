@@ -13,6 +13,7 @@ from qanun.api import ConfigurationError
 from qanun_appliance.local_ca import server_certificate
 from qanun_appliance.places import Places
 from qanun_appliance.site import Site
+from qanun_appliance.trust import profile
 
 #: Letters and digits that nobody mistakes for one another when they are read from paper.
 _ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
@@ -106,10 +107,15 @@ def _certificate(site: Site, places: Places, addresses: Sequence[str]) -> list[s
         for source_path, target in ((chain, served), (key, places.tls / "server.key")):
             if not target.exists() or target.read_bytes() != source_path.read_bytes():
                 write_private(target, source_path.read_bytes())
-        public = places.tls / "qanun-ca.crt"
-        if not public.exists() or public.read_bytes() != root.read_bytes():
-            write_private(public, root.read_bytes(), 0o644)
-    for name, mode in (("server.crt", 0o644), ("server.key", 0o640), ("qanun-ca.crt", 0o644)):
+        for name, content in (
+            ("qanun-ca.crt", root.read_bytes()),
+            ("qanun-ca.mobileconfig", profile(root.read_bytes())),
+        ):
+            public = places.tls / name
+            if not public.exists() or public.read_bytes() != content:
+                write_private(public, content, 0o644)
+    closed = (("server.crt", 0o644), ("server.key", 0o640), ("qanun-ca.crt", 0o644), ("qanun-ca.mobileconfig", 0o644))
+    for name, mode in closed:
         path = places.tls / name
         if path.exists():
             path.chmod(mode)

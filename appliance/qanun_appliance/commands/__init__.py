@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from qanun.api import CliCommand
-from qanun_appliance.commands import keeping, releasing, setting_up
+from qanun_appliance.commands import keeping, releasing, setting_up, wizard
 
-COMMANDS: tuple[CliCommand, ...] = (*setting_up.COMMANDS, *keeping.COMMANDS, *releasing.COMMANDS)
+COMMANDS: tuple[CliCommand, ...] = (
+    *setting_up.COMMANDS,
+    *keeping.COMMANDS,
+    *releasing.COMMANDS,
+    *wizard.COMMANDS,
+)

@@ -12,6 +12,7 @@ from qanun_appliance.render.lifecycle import lifecycle_files
 from qanun_appliance.render.network import access_files, allowed, firewall, network_files, time_files
 from qanun_appliance.render.proxy import proxy_files
 from qanun_appliance.render.services import daemons, service_files
+from qanun_appliance.render.setup import setup_files
 from qanun_appliance.site import Site
 
 __all__ = ["Link", "Machine", "Rendered", "open_ports", "rendered"]
@@ -25,6 +26,7 @@ def rendered(
     units = [daemon.unit for daemon in running]
     return [
         *lifecycle_files(site, places, machine, units),
+        *setup_files(places),
         *service_files(site, places, running, known_addresses(site)),
         *database_files(machine, archive=bool(site.backup.target)),
         *proxy_files(site),

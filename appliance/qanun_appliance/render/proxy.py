@@ -34,6 +34,9 @@ def proxy_files(site: Site) -> list[Rendered]:
         lines.append(f"\ttls {DATA}/tls/server.crt {DATA}/tls/server.key")
     if not own:
         lines.append('\theader Strict-Transport-Security "max-age=31536000"')
+    if own:
+        # A page of the set-up, still at another address, asks for it to see whether this one answers already.
+        lines.append(f"\thandle /qanun-ca.crt {{\n\t\troot * {DATA}/tls\n\t\tfile_server\n\t}}")
     lines += [
         "\theader -Server",
         "\trequest_body {\n\t\tmax_size 25MB\n\t}",
@@ -48,10 +51,11 @@ def proxy_files(site: Site) -> list[Rendered]:
         lines += ["http:// {", "\theader -Server"]
         if own:
             # The root is public, and nobody trusts us yet: it is the one thing that plain HTTP gives out.
-            lines.append(
-                f"\thandle /qanun-ca.crt {{\n\t\troot * {DATA}/tls\n"
-                "\t\theader Content-Type application/x-x509-ca-cert\n\t\tfile_server\n\t}"
-            )
+            for name, kind in (("crt", "x-x509-ca-cert"), ("mobileconfig", "x-apple-aspen-config")):
+                lines.append(
+                    f"\thandle /qanun-ca.{name} {{\n\t\troot * {DATA}/tls\n"
+                    f"\t\theader Content-Type application/{kind}\n\t\tfile_server\n\t}}"
+                )
         lines += ["\thandle {\n\t\tredir https://{host}{uri} 308\n\t}", "}", ""]
     dropin = HEAD + (
         "[Unit]\nPartOf=qanun.target\n[Service]\nRuntimeDirectory=caddy\nRuntimeDirectoryMode=0700\n"

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from qanun.app.build import Assembly, assemble, gather
     from qanun.app.founding import NewClinic, found_clinic
     from qanun.app.lifespan import CliCommand, DemoClinic, DemoSeeder, Lifespan, SystemService
+    from qanun.app.logs import configure_logs
     from qanun.audit import AuditEvent, AuditEventType
     from qanun.config import Config
     from qanun.context import SYSTEM, Actor, Context, ResourceRef
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
         register_patient,
     )
     from qanun.identity.guests import invite_guest, revoke_guest
+    from qanun.identity.passwords import acceptable as acceptable_password
     from qanun.identity.patients import likely_duplicates
     from qanun.identity.signin import invite
     from qanun.jobs import Job
@@ -106,6 +108,7 @@ if TYPE_CHECKING:
         websocket,
     )
     from qanun.web.authorise import still_allowed
+    from qanun.web.bare import bare_application, bare_page, reader_locale
     from qanun.web.pages import render_contribution
     from qanun.web.security import media_headers
     from qanun.web.templating import render
@@ -186,8 +189,12 @@ __all__ = [
     "View",
     "VisitMode",
     "WrongKey",
+    "acceptable_password",
     "assemble",
+    "bare_application",
+    "bare_page",
     "bind",
+    "configure_logs",
     "delete",
     "find_patients",
     "fold_name",
@@ -217,6 +224,7 @@ __all__ = [
     "practitioner_key",
     "put",
     "random_token",
+    "reader_locale",
     "record_views",
     "redirect",
     "ref",

@@ -144,13 +144,16 @@ def _db_revision(options: argparse.Namespace) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     from granian import Granian
-    from granian.constants import Interfaces, Loops
+    from granian.constants import HTTPModes, Interfaces, Loops
 
     _config()  # fail here, with a sentence, rather than in a worker
     # glibc keeps freed memory per thread; two arenas are enough for one event loop and a few helpers.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
+    # Over HTTP/2 browsers send each cookie as a header of its own and the application would see one of them; where that
+    # protocol is wanted the proxy speaks it.
     Granian(
         "qanun.app.asgi:create", factory=True, address=options.host, port=options.port, interface=Interfaces.ASGI,
+        http=HTTPModes.http1,
         workers=options.workers, loop=Loops.uvloop, respawn_failed_workers=True, websockets=True, backlog=1024,
         ssl_cert=options.certificate, ssl_key=options.certificate_key, log_access=False,
         workers_kill_timeout=5,

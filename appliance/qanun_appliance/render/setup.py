@@ -1,0 +1,54 @@
+"""The units of the first hour: the pages, root's part after the last one, and the console that shows the code.
+
+They lie in the image before there is a site file, and do nothing once there is one.
+"""
+
+from __future__ import annotations
+
+from qanun_appliance.places import DATA, Places
+from qanun_appliance.render.files import HEAD, Rendered
+from qanun_appliance.render.hardening import hardened
+
+FOLDER = "/run/qanun-setup"
+UNITS = (
+    "qanun-setup.service", "qanun-setup-work.path", "qanun-setup-work.service", "qanun-setup-console.path",
+    "qanun-setup-console.service",
+)  # fmt: skip
+
+
+def setup_files(places: Places) -> list[Rendered]:
+    command = f"{places.code}/qanun appliance setup"
+    share = places.code.parent / "share" / "qanun" / "locale"
+    pages = [
+        "[Unit]", "Description=Qanun: the pages that set this machine up", f"ConditionPathExists=!{DATA}/site.toml",
+        f"RequiresMountsFor={DATA}", "Wants=network-online.target qanun-setup-work.path qanun-setup-console.path",
+        # The proxy takes the port over; whoever starts it ends the pages first.
+        "After=network-online.target qanun-apply.service", "Conflicts=caddy.service", "Before=caddy.service", "",
+        "[Service]", "Type=exec", "User=qanun", "Group=qanun", "RuntimeDirectory=qanun-setup", "RuntimeDirectoryMode=0700",
+        "RuntimeDirectoryPreserve=yes", f"Environment=QANUN_LOCALE_DIR={share} QANUN_SETUP_DIR={FOLDER}",
+        f"ExecStartPre=+{command} prepare", f"ExecStart={command} serve", "Restart=on-failure", "RestartSec=2",
+        "TimeoutStartSec=180", "MemoryMax=30%", "TasksMax=128",
+        # Two ports below 1024, and asking the network whether an address is free.
+        *hardened(
+            families="AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET", capabilities="CAP_NET_BIND_SERVICE CAP_NET_RAW",
+            write=[FOLDER], hide=[f"{DATA}/{name}" for name in ("secrets", "keys", "postgresql", "blobs", "recordings", "tls")],
+        ),
+        "", "[Install]", "WantedBy=multi-user.target",
+    ]  # fmt: skip
+    texts = {
+        "qanun-setup.service": "\n".join(pages) + "\n",
+        "qanun-setup-work.path": "[Unit]\nDescription=Qanun: the last page was sent\n\n[Path]\n"
+        f"PathExists={FOLDER}/go\nUnit=qanun-setup-work.service\n",
+        # Another try makes the file anew, which starts it again; a run that failed does not repeat itself.
+        "qanun-setup-work.service": "[Unit]\nDescription=Qanun: what was chosen is put into force\n"
+        f"ConditionPathExists={FOLDER}/go\nStartLimitIntervalSec=0\n\n[Service]\nType=oneshot\n"
+        f"Environment=QANUN_SETUP_DIR={FOLDER}\nExecStart={command} work\nTimeoutStartSec=900\n",
+        "qanun-setup-console.path": "[Unit]\nDescription=Qanun: the code on the console is another one\n\n[Path]\n"
+        f"PathChanged={FOLDER}/issue\nUnit=qanun-setup-console.service\n",
+        "qanun-setup-console.service": "[Unit]\nDescription=Qanun: the console shows the code\n\n[Service]\nType=oneshot\n"
+        "ExecStart=-/usr/sbin/agetty --reload\n" + "\n".join(hardened(families="AF_UNIX", network="none", write=["/run"])) + "\n",
+    }
+    return [
+        Rendered(path=f"/etc/systemd/system/{name}", content=HEAD + texts[name], then=("daemon-reload",))
+        for name in UNITS
+    ]
