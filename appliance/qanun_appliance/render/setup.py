@@ -46,7 +46,9 @@ def setup_files(places: Places) -> list[Rendered]:
         "qanun-setup-console.path": "[Unit]\nDescription=Qanun: the code on the console is another one\n\n[Path]\n"
         f"PathChanged={FOLDER}/issue\nUnit=qanun-setup-console.service\n",
         "qanun-setup-console.service": "[Unit]\nDescription=Qanun: the console shows the code\n\n[Service]\nType=oneshot\n"
-        "ExecStart=-/usr/sbin/agetty --reload\n" + "\n".join(hardened(families="AF_UNIX", network="none", write=["/run"])) + "\n",
+        "ExecStart=-/usr/sbin/agetty --reload\n"
+        + "\n".join(hardened(families="AF_UNIX", network="none", write=["/run"]))
+        + "\n",
     }
     return [
         Rendered(path=f"/etc/systemd/system/{name}", content=HEAD + texts[name], then=("daemon-reload",))

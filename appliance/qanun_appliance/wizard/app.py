@@ -253,7 +253,7 @@ async def _sheet(
     done = {name for name in steps.NAMES if name in answers and not wrong.get(name)}
     country = filled["language"]["country"]
     return bare_page(
-        request, f"appliance/setup/{step.name}.html", status=status, step=step, steps=steps.STEPS, done=done, values=values,
+        request, step.template, status=status, step=step, steps=steps.STEPS, done=done, values=values,
         number=steps.NAMES.index(step.name) + 1, errors=errors or {}, may_force=may_force, current=current, wrong=wrong,
         chosen=filled, site=steps.table(filled, current) if step.name == "summary" else {}, keys=pages.keys,
         clinic_languages=[(locale.code, locale.name) for locale in locales()],

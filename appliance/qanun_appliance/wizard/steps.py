@@ -18,33 +18,34 @@ from qanun_appliance.wizard.desk import Answers
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`fields` are the form's names; each belongs to a field of the site file, or to none (a secret, a choice of the page)."""
+    """`template` is its page. `fields` are the form's names; each belongs to a field of the site file, or to none (a secret, a choice of the page)."""
 
     name: str
     label: Any
+    template: str
     fields: Mapping[str, str]
 
 
 STEPS = (
-    Step("language", N_("Language"), {"language": "language", "country": "clinic.country"}),
-    Step("clinic", N_("Clinic"), {
+    Step("language", N_("Language"), "appliance/setup/language.html", {"language": "language", "country": "clinic.country"}),
+    Step("clinic", N_("Clinic"), "appliance/setup/clinic.html", {
         "name": "clinic.name", "name_alt": "clinic.name_alt", "slug": "clinic.slug", "timezone": "clinic.timezone",
         "currency": "clinic.currency", "phone": "clinic.phone",
     }),
-    Step("network", N_("Network"), {
+    Step("network", N_("Network"), "appliance/setup/network.html", {
         "mode": "network.mode", "interface": "network.interface", "address": "network.address", "gateway": "network.gateway",
         "dns": "network.dns", "hostname": "network.hostname", "host": "hosts.names",
     }),
-    Step("administrator", N_("Administrator"), {
+    Step("administrator", N_("Administrator"), "appliance/setup/administrator.html", {
         "admin_name": "administrator.name", "admin_email": "administrator.email", "password": "", "again": "",
     }),
-    Step("backup", N_("Backup"), {"kind": "", "target": "backup.target", "at": "backup.at"}),
-    Step("key", N_("Recovery key"), {"typed": "", "typed_disk": ""}),
-    Step("time", N_("Time"), {"servers": "time.servers"}),
-    Step("certificate", N_("Certificate"), {
+    Step("backup", N_("Backup"), "appliance/setup/backup.html", {"kind": "", "target": "backup.target", "at": "backup.at"}),
+    Step("key", N_("Recovery key"), "appliance/setup/key.html", {"typed": "", "typed_disk": ""}),
+    Step("time", N_("Time"), "appliance/setup/time.html", {"servers": "time.servers"}),
+    Step("certificate", N_("Certificate"), "appliance/setup/certificate.html", {
         "kind": "certificate.kind", "email": "certificate.email", "directory": "certificate.directory",
     }),
-    Step("summary", N_("Summary"), {}),
+    Step("summary", N_("Summary"), "appliance/setup/summary.html", {}),
 )  # fmt: skip
 NAMES = tuple(step.name for step in STEPS)
 

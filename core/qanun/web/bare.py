@@ -21,7 +21,7 @@ from qanun.web.errors import EXCEPTION_HANDLERS
 from qanun.web.forms import Form, provide_form
 from qanun.web.pages import redirect
 from qanun.web.routing import get, post
-from qanun.web.security import LANGUAGE_COOKIE, SecurityHeaders, refuse_foreign_origin
+from qanun.web.security import LANGUAGE_COOKIES, SecurityHeaders, refuse_foreign_origin
 
 Req = Request[Any, Any, Any]
 _BODY_LIMIT = 1024 * 1024
@@ -40,7 +40,9 @@ async def _choose_language(form: Form) -> Response[str]:
     code, back = form.text("language"), form.text("back")
     if code not in {locale.code for locale in locales()}:
         raise NotFound("language")
-    cookie = Cookie(key=LANGUAGE_COOKIE, value=code, path="/", max_age=31_536_000, httponly=True, samesite="lax")
+    cookie = Cookie(
+        key=LANGUAGE_COOKIES["staff"], value=code, path="/", max_age=31_536_000, httponly=True, samesite="lax"
+    )
     local = back.startswith("/") and not back.startswith(("//", "/\\")) and back.isprintable()
     return redirect(None, back if local else "/", cookies=[cookie])
 
