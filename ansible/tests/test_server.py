@@ -84,7 +84,8 @@ def test_accounts_have_their_fixed_numbers_and_nothing_else_listens(server):
         address, port = local.rsplit(":", 1)
         if not address.startswith(("127.", "[::1]")):
             found.add(f"{protocol}/{port}")
-    assert found <= {"tcp/22", "tcp/80", "tcp/443", "tcp/3478", "udp/3478", "tcp/5349", "udp/8100"}, found
+    media = {f"udp/{8100 + number}" for number in range(8)}  # a worker for each processor but one
+    assert found <= {"tcp/22", "tcp/80", "tcp/443", "tcp/3478", "udp/3478", "tcp/5349", *media}, found
     assert {"tcp/443", "udp/3478", "udp/8100"} <= found
     assert server.ssh("stat -c '%a %U' /var/lib/qanun/secrets /var/lib/qanun/secrets/administrator").split() == [
         "700",

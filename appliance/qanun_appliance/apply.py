@@ -18,6 +18,7 @@ from pathlib import Path
 from qanun.api import ConfigurationError, SystemService
 from qanun_appliance.places import Places
 from qanun_appliance.render import Link, Machine, Rendered, rendered
+from qanun_appliance.render.services import INSTANCES
 from qanun_appliance.secrets import ensure_secrets, give
 from qanun_appliance.site import Site
 
@@ -131,7 +132,10 @@ def _relays(site: Site, services: Sequence[SystemService]) -> list[str]:
     from qanun_appliance.render.services import daemons
 
     return [
-        f"{daemon.unit}:restart" for daemon in daemons(site, services) if ("tcp", site.turn.tls_port) in daemon.ports
+        f"{unit}:restart"
+        for daemon in daemons(site, services, 1)
+        if ("tcp", site.turn.tls_port) in daemon.ports
+        for unit in daemon.units
     ]
 
 
@@ -211,6 +215,8 @@ def _remove(places: Places, path: str, outcome: Outcome, *, check: bool) -> None
     if not check:
         if places.is_machine and path.startswith("/etc/systemd/system/") and real.is_file() and not real.is_symlink():
             subprocess.run(["systemctl", "stop", Path(path).name], capture_output=True, check=False, timeout=90)
+        if places.is_machine and path.startswith(f"{INSTANCES}/"):
+            subprocess.run(["systemctl", "stop", f"{real.stem}.service"], capture_output=True, check=False, timeout=90)
         real.unlink()
 
 

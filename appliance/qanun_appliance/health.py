@@ -25,6 +25,7 @@ import psycopg
 from qanun_appliance.addresses import own_addresses
 from qanun_appliance.apply import is_slot
 from qanun_appliance.places import Places, running_release
+from qanun_appliance.render.services import media_workers
 from qanun_appliance.secrets import write_private
 from qanun_appliance.site import Site
 
@@ -53,12 +54,16 @@ class Where:
     https: tuple[str, int] = ("127.0.0.1", 443)
     database: str = "postgresql://postgres@/qanun?host=/run/postgresql"
     media: Path = Path("/run/qanun/media.sock")
+    media_workers: int = 1
     turn: tuple[str, int] | None = None
 
 
 def where(site: Site) -> Where:
     addresses = own_addresses(site, wait=0)
-    return Where(turn=(addresses[0], site.turn.port) if site.turn.enabled and addresses else None)
+    workers = media_workers(site, os.cpu_count() or 1)
+    return Where(
+        turn=(addresses[0], site.turn.port) if site.turn.enabled and addresses else None, media_workers=workers
+    )  # fmt: skip
 
 
 def probes(site: Site, places: Places, at: Where) -> list[Probe]:
@@ -116,9 +121,17 @@ def _database(at: Where) -> str:
 
 
 def _media(at: Where) -> str:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-        line.settimeout(_TRY_S)
-        line.connect(str(at.media))
+    """Every worker: with one of them gone, calls go on at the others, and the clinic is to know."""
+    for number in range(1, at.media_workers + 1):
+        path = at.media if number == 1 else at.media.with_name(f"{at.media.stem}-{number}{at.media.suffix}")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
+            line.settimeout(_TRY_S)
+            try:
+                line.connect(str(path))
+            except OSError as error:
+                if at.media_workers == 1:
+                    raise
+                return f"worker {number} of {at.media_workers}: {_words(error)}"
     return ""
 
 

@@ -112,6 +112,8 @@ class Site:
     media_advertise: tuple[str, ...]
     #: Addresses that media nodes on other machines have; without any there is no place for them to call in.
     media_nodes: tuple[str, ...]
+    #: How many media workers; 0 leaves it to the number of processors.
+    media_workers: int
     backup: Backup
     ssh: str
     ssh_keys: tuple[str, ...]
@@ -164,6 +166,7 @@ def parse_site(table: Mapping[str, Any]) -> Site:
         media_port=(media := top.table("media", needed=False)).number("port", usual=8100, least=1024, most=65535),
         media_advertise=media.items("advertise", _ipv4),
         media_nodes=media.items("nodes", _ipv4),
+        media_workers=media.number("workers", usual=0, least=1, most=8),
         backup=_backup(top.table("backup", needed=False)),
         ssh=(ssh := top.table("ssh", needed=False)).choice("mode", ("off", "keys"), usual="off"),
         ssh_keys=ssh.items("keys", _ssh_key),
@@ -173,7 +176,15 @@ def parse_site(table: Mapping[str, Any]) -> Site:
         top.fault("ssh.keys", "at least one public key is needed when ssh.mode is keys; passwords are never accepted")
     if bool(site.administrator_name) != bool(site.administrator_email):
         top.fault("administrator", "needs both a name and an email, or neither")
-    ports = [site.media_port, site.turn.port, site.turn.tls_port, 80, 443, 22]
+    # Each worker has the port after the one before it.
+    ports = [
+        *range(site.media_port, site.media_port + (site.media_workers or 8)),
+        site.turn.port,
+        site.turn.tls_port,
+        80,
+        443,
+        22,
+    ]
     if len(set(ports)) != len(ports):
         top.fault("media.port", "two services cannot share a port (80, 443 and 22 are taken)")
     top.done()

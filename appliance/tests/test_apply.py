@@ -75,7 +75,10 @@ def test_a_check_writes_nothing_and_tells_the_difference_line_by_line(site_table
     site_table["media"] = {"port": 8200}
     outcome = apply(parse_site(site_table), places, SERVICES, machine, ["192.168.7.10"], check=True)
     assert everything(tree) == before
-    assert set(outcome.changed) == {"/etc/qanun/qanun.env", "/etc/nftables.conf"}
+    units = {
+        f"/etc/qanun/units/qanun-media@{number}.env" for number in (2, 3)
+    }  # of four processors one is left to the pages
+    assert set(outcome.changed) == {"/etc/qanun/qanun.env", "/etc/nftables.conf", *units}
     assert "+QANUN_MEDIA_LISTEN=0.0.0.0:8200" in outcome.lines and "-\t\tudp dport 8100 accept" in outcome.lines
     assert "nftables.service:reload" in outcome.actions and "qanun-media@1.service:restart" in outcome.actions
     assert not any("caddy" in action or "postgresql" in action for action in outcome.actions)
@@ -133,11 +136,37 @@ def test_without_a_backup_the_log_is_not_kept_until_the_disk_is_full(site_table,
     assert not list((tree / "etc/systemd/system").glob("qanun-*wal.timer"))
 
 
+def test_each_media_worker_has_its_socket_its_port_and_its_hole_in_the_firewall(site_table, tree, places, machine):
+    def workers(**media):
+        site_table["media"] = media
+        outcome = apply(parse_site(site_table), places, SERVICES, machine, ["192.168.7.10"])
+        text = (tree / "etc/nftables.conf").read_text()
+        opened = [int(line.split()[2]) for line in text.splitlines() if "udp dport 8" in line]
+        files = sorted((tree / "etc/qanun/units").glob("*.env"))
+        wants = (tree / "etc/systemd/system/qanun.target").read_text()
+        return opened, {file.stem: file.read_text() for file in files}, wants.count("qanun-media@"), outcome
+
+    opened, files, wanted, _ = workers()
+    assert (opened, list(files), wanted) == ([8100, 8101, 8102], ["qanun-media@2", "qanun-media@3"], 3)
+    # The names by which the web server finds them (the pool), and nobody's port twice.
+    assert "QANUN_MEDIA_SOCKET=/run/qanun/media-2.sock\n" in files["qanun-media@2"]
+    assert "QANUN_MEDIA_LISTEN=0.0.0.0:8102\n" in files["qanun-media@3"]
+    opened, files, wanted, outcome = workers(workers=1, port=8200)
+    assert (opened, files, wanted) == ([8200], {}, 1) and "/etc/qanun/units/qanun-media@3.env" in outcome.changed
+    assert workers(workers=8)[0] == list(range(8100, 8108))
+    unit = (tree / "etc/systemd/system/qanun-media@.service").read_text()
+    assert unit.index("qanun.env") < unit.index("EnvironmentFile=-/etc/qanun/units/%p@%i.env")
+    for wrong in ({"workers": 0}, {"workers": 9}, {"workers": 4, "port": 3477}, {"workers": True}):
+        site_table["media"] = wrong
+        with pytest.raises(Exception, match="media"):
+            parse_site(site_table)
+
+
 def test_only_what_is_listed_may_be_reached_from_outside(site_table):
     wanted = [("tcp", 80), ("tcp", 443), ("tcp", 3478), ("tcp", 5349), ("udp", 3478), ("udp", 8100)]
-    assert open_ports(parse_site(site_table), SERVICES) == sorted(wanted)
+    assert open_ports(parse_site(site_table), SERVICES, 2) == sorted(wanted)
     site_table["ssh"] = {"mode": "keys", "keys": ["ssh-ed25519 " + "A" * 68]}
-    assert open_ports(parse_site(site_table), SERVICES) == sorted([*wanted, ("tcp", 22)])
+    assert open_ports(parse_site(site_table), SERVICES, 2) == sorted([*wanted, ("tcp", 22)])
 
 
 def test_the_way_in_by_keys_starts_with_the_image_and_is_the_servers_own_affair_elsewhere(

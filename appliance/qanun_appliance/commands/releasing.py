@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from packaging.version import Version
@@ -27,7 +28,10 @@ def update_command(arguments: Sequence[str]) -> int:
     acts.add_parser("status", help="what runs, what is staged, why a release was left").add_argument(
         "--json", action="store_true"
     )
-    acts.add_parser("reboot", help="start into what is staged")
+    rebooting = acts.add_parser("reboot", help="start into what is staged")
+    rebooting.add_argument(
+        "--after-calls", type=float, default=0, metavar="MINUTES", help="no new call begins; those that go on end first"
+    )
     acts.add_parser("rollback", help="back to the release in the other slot; data stays")
     acts.add_parser("tidy", help="after a power cut: a half-written slot says that it is empty")
     packing = acts.add_parser("pack", help="a bundle out of a signed build, for whoever publishes releases")
@@ -52,12 +56,30 @@ def update_command(arguments: Sequence[str]) -> int:
         found = update.status(places, disk, running)
         print(json.dumps(found, indent=1) if options.json else _told(found))
     elif options.act == "reboot":
-        print(f"starting into {update.reboot(places, disk, running)}")
+        act = _after_calls(places, options.after_calls) if options.after_calls else None
+        print(f"starting into {update.reboot(places, disk, running, act)}")
     elif options.act == "rollback":
         print(f"starting into {update.roll_back(places, disk, running)}")
     else:
         print("a half-written slot was emptied" if update.tidy(places, disk) else "nothing to tidy")
     return 0
+
+
+def _after_calls(places: Places, minutes: float) -> Callable[[], None]:
+    """Restart when nobody is in a call any more, at the latest after so many minutes."""
+    from qanun_appliance.update.stage import restart
+
+    def act() -> None:
+        environment = {
+            "QANUN_STATE_DIR": str(places.data), "QANUN_DATABASE_URL": "postgresql://qanun_app@/qanun?host=/run/postgresql",
+            "QANUN_MEDIA_SOCKET": "/run/qanun/media.sock", "PATH": "/usr/bin:/bin",
+        }  # fmt: skip
+        words = [str(places.code / "qanun"), "telemedicine", "drain", "--wait", str(minutes * 60)]
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(words, env=environment, check=False, timeout=minutes * 60 + 60)
+        restart()
+
+    return act
 
 
 def _told(found: dict[str, object]) -> str:

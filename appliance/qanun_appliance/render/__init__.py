@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from qanun.api import SystemService
@@ -22,8 +23,8 @@ def rendered(
     site: Site, places: Places, machine: Machine, services: Sequence[SystemService]
 ) -> list[Rendered | Link]:  # fmt: skip
     """Every file and link, in the order in which they are written."""
-    running = daemons(site, services)
-    units = [daemon.unit for daemon in running]
+    running = daemons(site, services, machine.cores)
+    units = [unit for daemon in running for unit in daemon.units]
     return [
         *lifecycle_files(site, places, machine, units),
         *setup_files(places),
@@ -44,6 +45,7 @@ def known_addresses(site: Site) -> list[str]:
     return [site.network.address.split("/")[0]] if site.network.mode == "static" else []
 
 
-def open_ports(site: Site, services: Sequence[SystemService]) -> list[tuple[str, int]]:
+def open_ports(site: Site, services: Sequence[SystemService], cores: int = 0) -> list[tuple[str, int]]:
     """Every (protocol, port) that this machine may offer to the network, and no other."""
-    return allowed(site, [port for daemon in daemons(site, services) for port in daemon.ports])
+    running = daemons(site, services, cores or os.cpu_count() or 1)
+    return allowed(site, [port for daemon in running for port in daemon.ports])

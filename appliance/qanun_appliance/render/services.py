@@ -23,15 +23,29 @@ _DATA_OF_OTHERS = ("secrets", "postgresql", "wal", "tls", "ssh")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Daemon:
-    """A plugin's daemon as units: `file` is the unit's file, `unit` what is started, `ports` what it opens."""
+    """A plugin's daemon as units: `file` is the unit's file, `units` what is started, `ports` what they open."""
 
     service: SystemService
     file: str
-    unit: str
+    units: tuple[str, ...]
     ports: tuple[tuple[str, int], ...]
 
 
-def daemons(site: Site, services: Iterable[SystemService]) -> list[Daemon]:
+#: Settings of a single unit among several of one kind; a file that goes away stops its unit.
+INSTANCES = "/etc/qanun/units"
+
+
+def media_workers(site: Site, cores: int) -> int:
+    """One processor is left to pages and database."""
+    return site.media_workers or max(1, min(8, cores - 1))
+
+
+def media_socket(number: int) -> str:
+    """The name by which the web server finds the worker: the first one's stands alone."""
+    return f"{SOCKETS}/media{'' if number == 1 else f'-{number}'}.sock"
+
+
+def daemons(site: Site, services: Iterable[SystemService], cores: int) -> list[Daemon]:
     """What runs on this site. The relay stays away where the site says so."""
     listed = list(services)
     names = [service.id.split(".", 1)[1] for service in listed]
@@ -44,11 +58,29 @@ def daemons(site: Site, services: Iterable[SystemService]) -> list[Daemon]:
         ports = [(protocol, moved.get(port, port)) for protocol, port in service.ports]
         if short == "turn" and turn_tls(site):
             ports.append(("tcp", site.turn.tls_port))
-        file = f"qanun-{name}@.service" if service.per_core else f"qanun-{name}.service"
-        # The web server speaks to one media socket: one worker, until plugins can name several.
-        unit = file.replace("@.", "@1.")
-        found.append(Daemon(service=service, file=file, unit=unit, ports=tuple(ports)))
+        if not service.per_core:
+            file = f"qanun-{name}.service"
+            found.append(Daemon(service=service, file=file, units=(file,), ports=tuple(ports)))
+            continue
+        numbers = range(1, media_workers(site, cores) + 1)
+        found.append(Daemon(
+            service=service, file=f"qanun-{name}@.service", units=tuple(f"qanun-{name}@{number}.service" for number in numbers),
+            ports=tuple((protocol, port + number - 1) for number in numbers for protocol, port in ports),
+        ))  # fmt: skip
     return found
+
+
+def _instances(site: Site, daemon: Daemon) -> list[Rendered]:
+    """What the second worker and those after it have of their own."""
+    return [
+        Rendered(
+            path=f"{INSTANCES}/{unit.removesuffix('.service')}.env", then=(f"{unit}:restart",),
+            content=HEAD + f"QANUN_MEDIA_LISTEN=0.0.0.0:{site.media_port + number - 1}\n"
+            f"QANUN_MEDIA_SOCKET={media_socket(number)}\n",
+        )
+        for number, unit in enumerate(daemon.units, start=1)
+        if number > 1
+    ]  # fmt: skip
 
 
 def turn_tls(site: Site) -> bool:
@@ -93,7 +125,7 @@ def address_environment(site: Site, addresses: Sequence[str]) -> dict[str, str]:
 
 
 def service_files(site: Site, places: Places, running: Sequence[Daemon], addresses: Sequence[str]) -> list[Rendered]:
-    units = ["qanun-web.service", "qanun-jobs.service", *(daemon.unit for daemon in running)]
+    units = ["qanun-web.service", "qanun-jobs.service", *(unit for daemon in running for unit in daemon.units)]
     files = [
         Rendered(
             path=ENVIRONMENT, content=environment(site, places, addresses), mode=0o640, group="qanun",
@@ -102,13 +134,15 @@ def service_files(site: Site, places: Places, running: Sequence[Daemon], address
         _unit("qanun-web.service", _web(site, places)),
         _unit("qanun-jobs.service", _jobs(site, places)),
     ]  # fmt: skip
-    return files + [_unit(daemon.file, _daemon(site, places, daemon), restart=daemon.unit) for daemon in running]
+    files += [_unit(daemon.file, _daemon(site, places, daemon), restart=daemon.units) for daemon in running]
+    return files + [file for daemon in running for file in _instances(site, daemon)]
 
 
-def _unit(name: str, text: str, *, restart: str = "") -> Rendered:
+def _unit(name: str, text: str, *, restart: Sequence[str] = ()) -> Rendered:
     return Rendered(
-        path=f"/etc/systemd/system/{name}", content=HEAD + text, then=("daemon-reload", f"{restart or name}:restart")
-    )
+        path=f"/etc/systemd/system/{name}", content=HEAD + text,
+        then=("daemon-reload", *(f"{unit}:restart" for unit in restart or (name,))),
+    )  # fmt: skip
 
 
 def _relay_credentials(site: Site) -> list[str]:
@@ -171,7 +205,7 @@ def _daemon(site: Site, places: Places, daemon: Daemon) -> str:
     relay = daemon.service.id.endswith(".turn")
     lines = [
         "Type=exec", "TimeoutStopSec=15", f"User={service.user}", f"Group={service.user}", *_ENVIRONMENT_LINES,
-        *(_relay_credentials(site) if relay else []),
+        *([f"EnvironmentFile=-{INSTANCES}/%p@%i.env"] if service.per_core else []), *(_relay_credentials(site) if relay else []),
     ]  # fmt: skip
     if relay and turn_tls(site):
         lines += [

@@ -194,7 +194,7 @@ def reboot(places: Places, disk: Disk, running: str, act: Callable[[], None] | N
     last = status(places, disk, running)["last"]
     if last.get("state") != "staged":
         raise Conflict("no release is staged; nothing to start into")
-    (act or _restart)()
+    (act or restart)()
     return str(last["version"])
 
 
@@ -214,11 +214,11 @@ def roll_back(places: Places, disk: Disk, running: str, act: Callable[[], None] 
         "notes": {},
     }
     _remember(places, last)
-    (act or _restart)()
+    (act or restart)()
     return spare.version
 
 
-def _restart() -> None:
+def restart() -> None:
     os.sync()
     subprocess.run(["systemctl", "reboot"], check=False, timeout=60)
 

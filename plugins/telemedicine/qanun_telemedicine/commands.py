@@ -22,6 +22,13 @@ def measure_load(arguments: Sequence[str]) -> int:
     return command(arguments)
 
 
+def drain(arguments: Sequence[str]) -> int:
+    """`drain`: see `qanun_telemedicine.draining`."""
+    from qanun_telemedicine.draining import command
+
+    return command(arguments)
+
+
 def _of_nodes(name: str) -> Callable[[Sequence[str]], int]:
     """A command of `qanun_telemedicine.nodes.commands`, which knows the database: loaded when it is run."""
 
@@ -114,6 +121,10 @@ COMMANDS = (
     CliCommand(
         id="telemedicine.load", run=measure_load,
         summary="measure how many calls this machine carries, with a media worker of its own",
+    ),
+    CliCommand(
+        id="telemedicine.drain", run=drain,
+        summary="take no new call on this machine, and wait for those that go on (--wait SECONDS, --off)",
     ),
     CliCommand(
         id="telemedicine.verify-certificate", run=verify_certificate,

@@ -231,5 +231,5 @@ class MediaClient:
     async def hello(self) -> p.Worker:
         return msgspec.convert(await self._request(p.Hello(next(self._ids))), p.Worker)
 
-    async def drain(self) -> None:
-        await self._request(p.Drain(next(self._ids)))
+    async def drain(self, on: bool = True, *, ends: bool = True) -> None:
+        await self._request(p.Drain(next(self._ids), on, ends))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from qanun_telemedicine.draining import drain
 from qanun_telemedicine.sfu import protocol as p
 from qanun_telemedicine.sfu.client import MediaError, MediaUnavailable
 from qanun_telemedicine.sfu.pool import MediaPool
@@ -98,6 +99,23 @@ async def test_a_worker_that_drains_keeps_its_rooms_whole_gets_no_new_one_and_en
     await until(machine.workers[old].task.done, "the worker ends")
     await talk(*(await meet(machine, "nour")))
     assert machine.serving("nour") == [1 - old]
+
+
+async def test_before_a_machine_stops_its_calls_are_waited_for_and_no_new_one_begins(machine: Machine) -> None:
+    doctor, patient = await meet(machine, "nour")
+    socket = machine.workers[0].path
+    assert await drain(socket, 0) == 2
+    with pytest.raises(MediaUnavailable):
+        await machine.web[0].open_room("shifa")
+    await talk(doctor, patient)  # nobody is cut off
+    waiting = asyncio.create_task(drain(socket, 60))
+    for peer in (doctor, patient):
+        await machine.web[0].leave("nour", peer.name)
+    assert await waiting == 0
+    assert not any(one.task.done() for one in machine.workers), "they are there for whoever changes their mind"
+    assert await drain(socket, 0, on=False) == 0
+    await talk(*(await meet(machine, "shifa")))
+    assert await drain(socket.with_name("nowhere.sock"), 0) == 0
 
 
 async def test_a_worker_that_dies_is_news_for_its_own_rooms_only(machine: Machine) -> None:
