@@ -29,6 +29,17 @@ async def activate(house: House, page: Page) -> None:
     await page.wait_for_selector("[name=birth_date]")
 
 
+async def people(house: House, page: Page) -> None:
+    await page.goto("/people")
+    await page.click(".q-letin > summary")
+
+
+async def person(house: House, page: Page) -> None:
+    await page.goto("/people")
+    await page.locator(".q-person", has_text="nurse@").click()
+    await page.wait_for_selector("#locked")
+
+
 async def desk_chosen(house: House, page: Page) -> None:
     await house.registered()
     await page.goto(house.found["patient"])
@@ -450,6 +461,11 @@ PLACES = [
     Place("portal-activate", "", activate),
     Place("clinics", "doctor", at("/clinics")),
     Place("account", "doctor", at("/account")),
+    Place("passkeys", "doctor", at("/account/passkeys")),
+    Place("recover", "", at("/sign-in/recover")),
+    Place("people", "administrator", people),
+    Place("person", "administrator", person),
+    Place("role", "administrator", at("/roles/nurse"), dark=True),
     Place("gallery", "administrator", at("/gallery"), dark=True),
     Place("portal-home", "patient", at(f"/portal/{CLINIC}"), dark=True),
     Place("portal-visits", "patient", at(f"/portal/{CLINIC}/visits")),

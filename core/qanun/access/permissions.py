@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from typing import Self
 
 from qanun.errors import ConfigurationError
 from qanun.i18n import N_
@@ -16,18 +17,28 @@ from qanun.registry import Registry
 
 
 class Permissions(StrEnum):
-    """Base of every permission enum. Values read `slug.resource:action`."""
+    """Base of every permission enum. Values read `slug.resource:action`; the words beside one are what an administrator
+    reads who decides which role holds it: `REPORT_VERIFY = "labs.report:verify", N_("Verify reports")`."""
+
+    words: object
+
+    def __new__(cls, value: str, words: object = "") -> Self:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.words = words or value
+        return member
 
 
 class Core(Permissions):
     """Core's own permissions."""
 
-    PATIENT_READ = "core.patient:read"
-    PATIENT_REGISTER = "core.patient:register"
-    AUDIT_READ = "core.audit:read"
-    SESSION_USE = "core.session:use"
-    PORTAL_USE = "core.portal:use"
-    GALLERY_READ = "core.gallery:read"
+    PATIENT_READ = "core.patient:read", N_("Find patients")
+    PATIENT_REGISTER = "core.patient:register", N_("Register patients")
+    AUDIT_READ = "core.audit:read", N_("Read who did what")
+    PEOPLE_MANAGE = "core.people:manage", N_("Let people in, give them roles, say what a role may do")
+    SESSION_USE = "core.session:use", N_("Sign in")
+    PORTAL_USE = "core.portal:use", N_("Use the portal")
+    GALLERY_READ = "core.gallery:read", N_("See the parts that pages are made of")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +73,10 @@ ROLES = (
 )
 
 GRANTS = (
-    Grant(role="administrator", permissions=(Core.PATIENT_READ, Core.AUDIT_READ, Core.SESSION_USE, Core.GALLERY_READ)),
+    Grant(
+        role="administrator",
+        permissions=(Core.PATIENT_READ, Core.AUDIT_READ, Core.PEOPLE_MANAGE, Core.SESSION_USE, Core.GALLERY_READ),
+    ),
     Grant(role="doctor", permissions=(Core.PATIENT_READ, Core.PATIENT_REGISTER, Core.SESSION_USE)),
     Grant(role="nurse", permissions=(Core.PATIENT_READ, Core.PATIENT_REGISTER, Core.SESSION_USE)),
     Grant(role="reception", permissions=(Core.PATIENT_READ, Core.PATIENT_REGISTER, Core.SESSION_USE)),
@@ -76,18 +90,42 @@ def known_permissions(registry: Registry) -> set[str]:
     return {str(permission) for kind in registry.all(type(Permissions)) for permission in kind}
 
 
+#: What no clinic takes from these roles: without the first nobody of the role comes in, without the second nobody could
+#: ever give anything back.
+ALWAYS = {"administrator": frozenset({str(Core.SESSION_USE), str(Core.PEOPLE_MANAGE)})}
+SIGN_IN = frozenset({str(Core.SESSION_USE)})
+
+
 @lru_cache(maxsize=512)
-def _effective(registry: Registry, roles: frozenset[str], disabled: frozenset[str]) -> frozenset[str]:
-    granted: set[str] = set()
+def _effective(
+    registry: Registry, roles: frozenset[str], disabled: frozenset[str], changes: frozenset[str]
+) -> frozenset[str]:
+    held = {role: set(permissions) for role, permissions in granted_at_first(registry).items() if role in roles}
+    for change in changes:
+        role, permission = change[1:].split(" ", 1)
+        if role not in held or permission in SIGN_IN | ALWAYS.get(role, frozenset()):
+            continue
+        if change.startswith("+"):
+            held[role].add(permission)
+        else:
+            held[role].discard(permission)
+    return frozenset(item for role in held.values() for item in role if item.split(".", 1)[0] not in disabled)
+
+
+def granted_at_first(registry: Registry) -> dict[str, set[str]]:
+    """Role → what it holds as long as a clinic does not decide otherwise."""
+    found: dict[str, set[str]] = {role.name: set() for role in registry.all(Role)}
     for grant in registry.all(Grant):
-        if grant.role in roles:
-            granted.update(str(permission) for permission in grant.permissions)
-    return frozenset(item for item in granted if item.split(".", 1)[0] not in disabled)
+        found.setdefault(grant.role, set()).update(str(permission) for permission in grant.permissions)
+    return found
 
 
-def effective_permissions(registry: Registry, roles: frozenset[str], disabled: frozenset[str]) -> frozenset[str]:
-    """What holders of `roles` may do in a clinic where the plugins `disabled` are switched off."""
-    return _effective(registry, roles, disabled)
+def effective_permissions(
+    registry: Registry, roles: frozenset[str], disabled: frozenset[str], changes: frozenset[str] = frozenset()
+) -> frozenset[str]:
+    """What holders of `roles` may do in a clinic where the plugins `disabled` are switched off and which made `changes`
+    to its roles (`+doctor core.audit:read`, `-nurse …`)."""
+    return _effective(registry, roles, disabled, changes)
 
 
 def check_grants(registry: Registry) -> None:

@@ -26,6 +26,7 @@ from qanun.web.core_routes import CORE_ROUTES
 from qanun.web.errors import EXCEPTION_HANDLERS
 from qanun.web.forms import provide_form
 from qanun.web.passkeys import PASSKEY_ROUTES
+from qanun.web.people import PEOPLE_ROUTES
 from qanun.web.routing import check_routes
 from qanun.web.security import SecurityHeaders
 
@@ -42,7 +43,9 @@ warnings.filterwarnings("ignore", category=LitestarDeprecationWarning)
 def web_application(assembly: Assembly) -> Litestar:
     """The ASGI application. Raises ConfigurationError when a route declares no permission."""
     routers: list[Any] = [
-        Router("/", route_handlers=[*CORE_ROUTES, *CONFIRM_ROUTES, *PASSKEY_ROUTES], opt={"plugin": "core"})
+        Router(
+            "/", route_handlers=[*CORE_ROUTES, *CONFIRM_ROUTES, *PASSKEY_ROUTES, *PEOPLE_ROUTES], opt={"plugin": "core"}
+        )
     ]
     for slug, handler in assembly.plugins.routes:
         routers.append(Router("/", route_handlers=[handler], opt={"plugin": slug}))

@@ -13,6 +13,8 @@ from qanun.identity.models import (
     PluginState,
     PortalInvitation,
     Practitioner,
+    RecoveryCode,
+    RoleChange,
     SignInSession,
     User,
 )
@@ -31,6 +33,8 @@ __all__ = [
     "PluginState",
     "PortalInvitation",
     "Practitioner",
+    "RecoveryCode",
+    "RoleChange",
     "SignInSession",
     "SpentChallenge",
     "User",

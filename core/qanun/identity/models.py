@@ -70,6 +70,31 @@ class SignInSession(GlobalModel):
     ended_at: Mapped[datetime | None]
 
 
+class RoleChange(GlobalModel):
+    """Where a clinic decided otherwise than what a role holds from the start: `granted`, or taken away."""
+
+    __tablename__ = "core_role_change"
+    __table_args__ = (UniqueConstraint("tenant_id", "role", "permission"),)
+
+    tenant_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("core_tenant.id"))
+    role: Mapped[str]
+    permission: Mapped[str]
+    granted: Mapped[bool]
+
+
+class RecoveryCode(GlobalModel):
+    """A one-time code by which a member of staff chooses a new password: theirs is lost, or there was none yet."""
+
+    __tablename__ = "core_recovery_code"
+
+    user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("core_user.id"), index=True)
+    tenant_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("core_tenant.id"))
+    code_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    removes_passkeys: Mapped[bool] = mapped_column(default=False)
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+
 class PluginState(GlobalModel):
     """Whether a plugin is switched off for a clinic. No row means on."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from sqlalchemy import Select, and_, bindparam, func, or_, select, update
+from sqlalchemy import Select, and_, bindparam, case, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from qanun.context import Context, ResourceRef
@@ -26,6 +26,7 @@ from qanun.identity.models import (
     PatientAccount,
     PluginState,
     PortalInvitation,
+    RoleChange,
     SignInSession,
     User,
 )
@@ -63,6 +64,8 @@ class SignedIn:
     seen_at: datetime
     guest_id: uuid.UUID | None = None
     confirmed_at: datetime | None = None
+    #: Where this clinic's roles differ from the start: `+doctor core.audit:read`, `-nurse …`.
+    role_changes: frozenset[str] = frozenset()
 
 
 async def begin(session: AsyncSession, kind: str, life: timedelta, **owner: object) -> str:
@@ -255,6 +258,12 @@ def _look_up_statement() -> Select[Any]:
         .where(PluginState.tenant_id == SignInSession.tenant_id, PluginState.enabled.is_(False))
         .scalar_subquery()
     )
+    sign = case((RoleChange.granted, "+"), else_="-")
+    changed = (
+        select(func.coalesce(func.array_agg(func.concat(sign, RoleChange.role, " ", RoleChange.permission)), []))
+        .where(RoleChange.tenant_id == SignInSession.tenant_id)
+        .scalar_subquery()
+    )
     statement: Any = (
         select(
             SignInSession.id,
@@ -270,6 +279,7 @@ def _look_up_statement() -> Select[Any]:
             Membership.practitioner_id,
             *(getattr(Tenant, field.name) for field in fields(TenantInfo)),
             disabled,
+            changed,
         )
         .outerjoin(User, User.id == SignInSession.user_id)
         .outerjoin(Tenant, and_(Tenant.id == SignInSession.tenant_id, Tenant.active))
@@ -324,6 +334,7 @@ async def look_up(session: AsyncSession, token: str, kind: str) -> SignedIn | No
         practitioner_id,
         *clinic,
         disabled,
+        changed,
     ) = row
     tenant = TenantInfo(*clinic) if clinic[0] is not None else None
     if kind in _ROLE:
@@ -347,6 +358,7 @@ async def look_up(session: AsyncSession, token: str, kind: str) -> SignedIn | No
         seen_at,
         guest_id,
         confirmed_at,
+        frozenset(changed or ()),
     )
 
 

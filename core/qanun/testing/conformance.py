@@ -70,6 +70,12 @@ def permissions_are_granted_and_used(plugin: LoadedPlugin, registry: Registry) -
     return faults
 
 
+def permissions_are_said_in_words(plugin: LoadedPlugin, registry: Registry) -> list[str]:
+    """An administrator who edits a role reads them."""
+    own = [entry.item for entry in registry.entries(type(Permissions)) if entry.plugin == plugin.slug]
+    return [f"{one} says nothing in words (N_)" for kind in own for one in kind if not isinstance(one.words, Message)]
+
+
 def tables_are_prefixed_and_belong_to_a_clinic(plugin: LoadedPlugin, registry: Registry) -> list[str]:
     faults = []
     for mapper in Base.registry.mappers:
@@ -148,6 +154,7 @@ def navigation_leads_only_where_its_holder_may_go(plugin: LoadedPlugin, registry
 CHECKS: tuple[Check, ...] = (
     imports_only_the_public_api,
     permissions_are_granted_and_used,
+    permissions_are_said_in_words,
     tables_are_prefixed_and_belong_to_a_clinic,
     templates_parse_and_hold_nothing_inline,
     templates_are_all_used,

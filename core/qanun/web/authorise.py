@@ -78,7 +78,9 @@ def staff_actor(runtime: Runtime, session: SignedIn) -> Actor:
         id=session.user_id or session.account_id or session.guest_id or uuid.UUID(int=0),
         name=session.name,
         roles=session.roles,
-        permissions=effective_permissions(runtime.registry, session.roles, session.disabled_plugins),
+        permissions=effective_permissions(
+            runtime.registry, session.roles, session.disabled_plugins, session.role_changes
+        ),
         session_id=session.session_id,
         patient_id=session.patient_id,
         practitioner_id=session.practitioner_id,

@@ -1,14 +1,14 @@
 """What may be done with records."""
 
-from qanun.api import Grant, Permissions
+from qanun.api import N_, Grant, Permissions
 
 
 class Emr(Permissions):
-    CHART_READ = "emr.chart:read"
-    RECORD_WRITE = "emr.record:write"
-    ENCOUNTER_WRITE = "emr.encounter:write"
-    ENCOUNTER_SIGN = "emr.encounter:sign"
-    OWN_READ = "emr.own:read"
+    CHART_READ = "emr.chart:read", N_("Open records")
+    RECORD_WRITE = "emr.record:write", N_("Write allergies, problems, medicines and vital signs")
+    ENCOUNTER_WRITE = "emr.encounter:write", N_("Write notes")
+    ENCOUNTER_SIGN = "emr.encounter:sign", N_("Sign notes")
+    OWN_READ = "emr.own:read", N_("Read one’s own record")
 
 
 GRANTS = [

@@ -1,14 +1,14 @@
 """What may be done with appointments."""
 
-from qanun.api import Grant, Permissions
+from qanun.api import N_, Grant, Permissions
 
 
 class Scheduling(Permissions):
-    DAY_READ = "scheduling.day:read"
-    DESK_USE = "scheduling.desk:use"
-    APPOINTMENT_READ = "scheduling.appointment:read"
-    APPOINTMENT_BOOK = "scheduling.appointment:book"
-    OWN_READ = "scheduling.own:read"
+    DAY_READ = "scheduling.day:read", N_("See the day of the practitioners")
+    DESK_USE = "scheduling.desk:use", N_("Work at the reception desk")
+    APPOINTMENT_READ = "scheduling.appointment:read", N_("See appointments")
+    APPOINTMENT_BOOK = "scheduling.appointment:book", N_("Book, move on and cancel appointments")
+    OWN_READ = "scheduling.own:read", N_("See one’s own appointments")
 
 
 GRANTS = [
