@@ -6,7 +6,7 @@ executable specification; the C engine stands in its place wherever it could be 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from qanun_telemedicine.sfu.rtcp import Report, SenderReport
 from qanun_telemedicine.sfu.tap import Tap
@@ -44,6 +44,8 @@ class TrackSpec:
     rids: tuple[str, ...] = ()
     #: SSRCs known from the description: ssrc → (rid or "", whether it carries retransmissions).
     ssrcs: Mapping[int, tuple[str, bool]] = field(default_factory=dict)
+    #: Sound that may also come with older sound before it (RED, RFC 2198).
+    red_payload_type: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,28 @@ class SenderSpec:
     rtx_ssrc: int = 0
     extensions: Mapping[str, int] = field(default_factory=dict)
     cname: str = ""
+    #: Further codecs that can be sent here: payload types of each and of its retransmissions.
+    others: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)
+    red_payload_type: int | None = None
+
+    def payloads(self, codec: str) -> tuple[int, int | None] | None:
+        """The payload types for this codec; None when it cannot be sent here."""
+        return (self.payload_type, self.rtx_payload_type) if codec == self.codec else self.others.get(codec)
+
+
+class LayerState(NamedTuple):
+    """One layer inside of a stream that holds several. Octets are its own, without those of the layers below."""
+
+    spatial: int
+    temporal: int
+    width: int
+    octets: int
+    last_ns: int
+
+    @property
+    def name(self) -> str:
+        """As `Engine.select` takes it."""
+        return f"S{self.spatial}T{self.temporal}"
 
 
 @dataclass(slots=True)
@@ -75,6 +99,8 @@ class StreamState:
     width: int
     last_ns: int
     report: Report
+    #: The layers in it; empty when it has none.
+    layers: tuple[LayerState, ...] = ()
 
 
 @dataclass(slots=True)
@@ -91,6 +117,8 @@ class SenderState:
     last_ns: int
     #: Number of the newest packet.
     sequence: int
+    #: Of a stream that holds several layers, the highest one that goes out, like "S1T2".
+    layer: str = ""
 
 
 @dataclass(slots=True)
@@ -107,6 +135,13 @@ class Counters:
     unrouted: int = 0
     #: Exceptions while forwarding to this subscriber; the publisher never notices.
     failures: int = 0
+
+
+def layer_named(name: str) -> tuple[int, int] | None:
+    """(spatial, temporal) of "S<n>T<n>"."""
+    if len(name) == 4 and name[0] == "S" and name[2] == "T" and name[1] in "0123" and name[3] in "0123":
+        return int(name[1]), int(name[3])
+    return None
 
 
 class EngineListener(Protocol):
@@ -155,7 +190,8 @@ class Engine(Protocol):
         """Send this track in that section from now on; video begins with the next key frame."""
 
     def select(self, transport: str, sender: str, rid: str) -> None:
-        """Switch to this simulcast layer at its next key frame."""
+        """Switch to this simulcast layer at its next key frame; or, in a stream that holds layers, to all up to "S<n>T<n>"
+        as soon as the stream allows it."""
 
     def retransmit(self, transport: str, ssrc: int, sequences: Sequence[int]) -> int: ...
     def translate(self, report: SenderReport, track: str) -> list[tuple[str, SenderReport, str]]:
@@ -181,7 +217,7 @@ class Engine(Protocol):
         ...
 
     def waiting(self, transports: Sequence[str]) -> list[tuple[str, str]]:
-        """(track, rid) that some section of these transports cannot show before a key frame comes."""
+        """(track, rid) that some section of these transports cannot show (as wanted) before a key frame comes."""
         ...
 
     def missing(self, transport: str, now_ns: int) -> list[tuple[int, list[int]]]:

@@ -39,6 +39,7 @@ from qanun_telemedicine.sfu.engine import (
     SrtpKeys,
     StreamState,
     TrackSpec,
+    layer_named,
 )
 from qanun_telemedicine.sfu.engine_c_records import (
     Sender,
@@ -311,7 +312,12 @@ class CEngine:
         if out is None:
             return
         track = self._routed(self._transports[transport], out)
-        if track is None or rid not in (track.spec.rids or ("",)):
+        if track is None:
+            return
+        if rid not in (track.spec.rids or ("",)):
+            layer = layer_named(rid)
+            if layer is not None and not track.spec.rids:
+                self._lib.qe_select_layers(self._engine, out.handle, *layer)
             return
         index = track.spec.rids.index(rid) if track.spec.rids else -1
         if self._lib.qe_select(self._engine, out.handle, index):

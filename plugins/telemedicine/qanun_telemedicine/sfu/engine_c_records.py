@@ -6,7 +6,8 @@ Python's side of every transport, track and section keeps its name and its handl
 from typing import Any
 
 from qanun_telemedicine.sfu import rtp
-from qanun_telemedicine.sfu.engine import SenderSpec, SenderState, SrtpKeys, StreamState, TrackSpec
+from qanun_telemedicine.sfu.engine import LayerState, SenderSpec, SenderState, SrtpKeys, StreamState, TrackSpec
+from qanun_telemedicine.sfu.payloads import CODECS, MOST_LAYERS
 from qanun_telemedicine.sfu.rtcp import Report
 from qanun_telemedicine.sfu.tap import Tap
 
@@ -14,6 +15,10 @@ from qanun_telemedicine.sfu.tap import Tap
 CARRIED = sorted(rtp.CARRIED)
 #: Room for them in `qe_sender_spec`.
 _CARRIED_ROOM = 8
+
+
+def _kind(payload_type: int | None) -> int:
+    return -1 if payload_type is None else payload_type
 
 
 class Transport:
@@ -75,7 +80,10 @@ def track_struct(ffi: Any, serial: int, track: TrackSpec) -> tuple[Any, list[Any
             "serial": serial,
             "video": track.kind == "video",
             "payload_type": track.payload_type,
-            "rtx_payload_type": -1 if track.rtx_payload_type is None else track.rtx_payload_type,
+            "rtx_payload_type": _kind(track.rtx_payload_type),
+            "red_payload_type": _kind(track.red_payload_type),
+            "codec": CODECS.index(track.codec) if track.codec in CODECS else 0,
+            "descriptor_id": track.extensions.get(rtp.DEPENDENCY, 0),
             "clock_rate": track.clock_rate,
             "level_id": track.extensions.get(rtp.AUDIO_LEVEL, 0),
             "mid": mid,
@@ -94,13 +102,16 @@ def track_struct(ffi: Any, serial: int, track: TrackSpec) -> tuple[Any, list[Any
 def sender_struct(ffi: Any, serial: int, sender: SenderSpec, first_sequence: int, first_timestamp: int) -> Any:
     """A `qe_sender_spec`."""
     carried = [sender.extensions.get(uri, -1) for uri in CARRIED]
+    kinds = [sender.payloads(codec) for codec in CODECS]
     return ffi.new(
         "qe_sender_spec *",
         {
             "serial": serial,
             "video": sender.kind == "video",
-            "payload_type": sender.payload_type,
-            "rtx_payload_type": -1 if sender.rtx_payload_type is None else sender.rtx_payload_type,
+            "payload_types": [each[0] if each is not None else -1 for each in kinds],
+            "rtx_payload_types": [_kind(each[1]) if each is not None else -1 for each in kinds],
+            "red_payload_type": _kind(sender.red_payload_type),
+            "wide": rtp.DEPENDENCY in sender.extensions,
             "ssrc": sender.ssrc,
             "rtx_ssrc": sender.rtx_ssrc,
             "clock_rate": sender.clock_rate,
@@ -132,12 +143,22 @@ def stream_state(one: Any, track: Track) -> StreamState:
             one.last_sr,
             one.delay,
         ),
+        _layers(one) if one.layered else (),
+    )
+
+
+def _layers(one: Any) -> tuple[LayerState, ...]:
+    return tuple(
+        LayerState(*divmod(place, MOST_LAYERS), one.widths[place // MOST_LAYERS], octets, one.layer_ns[place])
+        for place, octets in enumerate(one.layer_octets)
+        if octets
     )
 
 
 def sender_state(one: Any, spec: SenderSpec, track: Track | None) -> SenderState:
     """From a `qe_sender_state`."""
     name, rid = (track.spec.id, track.rid(one.rid)) if track is not None else ("", "")
+    layer = f"S{one.spatial}T{one.temporal}" if one.spatial >= 0 else ""
     return SenderState(
-        spec.id, spec.ssrc, name, rid, one.packets, one.octets, one.retransmitted, one.last_ns, one.sequence
+        spec.id, spec.ssrc, name, rid, one.packets, one.octets, one.retransmitted, one.last_ns, one.sequence, layer
     )

@@ -14,7 +14,7 @@ from typing import Any
 import pylibsrtp
 from pylibsrtp._binding import ffi, lib
 
-from qanun_telemedicine.sfu import rtp
+from qanun_telemedicine.sfu import payloads, rtp
 from qanun_telemedicine.sfu.datagrams import Datagrams, address_of, raw_address
 from qanun_telemedicine.sfu.engine import (
     Address,
@@ -25,6 +25,7 @@ from qanun_telemedicine.sfu.engine import (
     SrtpKeys,
     StreamState,
     TrackSpec,
+    layer_named,
 )
 from qanun_telemedicine.sfu.forwarding import Sender
 from qanun_telemedicine.sfu.reception import Reception
@@ -151,8 +152,11 @@ class PythonEngine:
             stream = primary
         track = stream.track
         if packet.payload_type != track.spec.payload_type:
-            transport.counters.unrouted += 1
-            return
+            start = payloads.red_primary(packet.payload) if packet.payload_type == track.spec.red_payload_type else None
+            if start is None:
+                transport.counters.unrouted += 1
+                return
+            packet.red = start
         reception = stream.reception
         if not reception.arrived(packet, size, now):
             return
@@ -160,13 +164,7 @@ class PythonEngine:
             track.started = True
             self._listener.first_packet(track.spec.id)
         if track.video:
-            # Only the first packet of a frame can begin a key frame: S set, partition 0.
-            if packet.payload and packet.payload[0] & 0x17 == 0x10:
-                what = rtp.vp8(packet.payload)
-                if what is not None and what.key:
-                    packet.key = True
-                    reception.broken = False
-                    reception.width = what.width
+            reception.look(packet, size, now)
         elif track.level_id:
             level = packet.extensions.get(track.level_id)
             if level:
@@ -211,6 +209,8 @@ class PythonEngine:
             if stream is not track.best(now):
                 return
             track.tapped = stream
+        if packet.red:
+            packet.payload, packet.payload_type = packet.payload[packet.red :], track.spec.payload_type
         data = rtp.serialise(packet)
         for tap in track.taps:
             try:
@@ -350,7 +350,12 @@ class PythonEngine:
     def select(self, transport: str, sender: str, rid: str) -> None:
         one = self._transports.get(transport)
         source = one.routes.get(sender) if one is not None else None
-        if one is None or source is None or rid not in source.layers:
+        if one is None or source is None:
+            return
+        if rid not in source.layers:
+            layer = layer_named(rid)
+            if layer is not None and not source.spec.rids:
+                one.senders[sender].layers.want(*layer)
             return
         wanted = source.layers[rid].reception
         out = one.senders[sender]

@@ -3,6 +3,9 @@
 The history is shared by all subscribers of the stream: it holds packets as the publisher sent them.
 """
 
+from qanun_telemedicine.sfu import dependency
+from qanun_telemedicine.sfu.engine import LayerState
+from qanun_telemedicine.sfu.payloads import READERS, SCALABLE, Glance
 from qanun_telemedicine.sfu.rtcp import Report
 from qanun_telemedicine.sfu.rtp import Packet
 
@@ -18,8 +21,17 @@ _PATIENCE_NS = 12_000_000
 class Reception:
     """One stream of packets with consecutive numbers."""
 
-    def __init__(self, ssrc: int, clock_rate: int, *, keep: bool) -> None:
+    def __init__(self, ssrc: int, clock_rate: int, *, keep: bool, codec: str = "vp8", descriptor_id: int = 0) -> None:
         self.ssrc = ssrc
+        self.codec = codec
+        #: Under which id its dependency descriptors come; 0 for none.
+        self.descriptor_id = descriptor_id
+        #: What they refer to, from the last key frame.
+        self.structure: dependency.Structure | None = None
+        self._read = READERS.get(codec)
+        #: (spatial, temporal) → octets, last ns; and widths by spatial layer.
+        self._layers: dict[tuple[int, int], tuple[int, int]] = {}
+        self._widths: tuple[int, ...] = ()
         self.clock_rate = clock_rate
         self.packets = 0
         self.octets = 0
@@ -64,6 +76,53 @@ class Reception:
         if self._history is not None:
             self._history[sequence % HISTORY] = packet
         return True
+
+    def look(self, packet: Packet, size: int, now_ns: int) -> None:
+        """Find out what of which picture an arrived packet carries, and note it there and here."""
+        payload = packet.payload
+        what: Glance | None = None
+        if self.codec == "vp8":
+            # Only the first packet of a frame can begin a key frame: S set, partition 0.
+            if payload and payload[0] & 0x17 == 0x10:
+                what = self.glance(payload)
+        elif not packet.padding_only():
+            if self.descriptor_id and self.descriptor_id in packet.extensions:
+                what = self._described(packet.extensions[self.descriptor_id], packet.sequence)
+            else:
+                what = self.glance(payload)
+            if self.codec in SCALABLE:
+                packet.glance = what
+        if what is None:
+            return
+        if what.key:
+            packet.key = True
+            self.broken = False
+            self.width = what.width or self.width
+        if what.layered:
+            if what.widths:
+                self._widths = what.widths
+            layer = what.spatial, what.temporal
+            self._layers[layer] = self._layers.get(layer, (0, 0))[0] + size, now_ns
+
+    def _described(self, data: bytes, sequence: int) -> Glance | None:
+        what = dependency.read(data, self.structure)
+        if what is None:
+            return None
+        if sequence == self._highest & 0xFFFF:
+            if what.active is not None:
+                what.structure.active = what.active
+            self.structure = what.structure
+        return dependency.glance(what)
+
+    def glance(self, payload: bytes) -> Glance | None:
+        """The descriptor that a payload of this stream begins with."""
+        return self._read(payload) if self._read is not None else None
+
+    def layers(self) -> tuple[LayerState, ...]:
+        return tuple(
+            LayerState(spatial, temporal, self._widths[spatial] if spatial < len(self._widths) else 0, octets, last_ns)
+            for (spatial, temporal), (octets, last_ns) in sorted(self._layers.items())
+        )
 
     def _seen(self, sequence: int) -> bool:
         return self._history is not None and self.recall(sequence) is not None

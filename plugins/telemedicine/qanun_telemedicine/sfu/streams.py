@@ -42,6 +42,7 @@ class Stream:
             reception.width,
             reception.last_ns,
             reception.report(now_ns, advance=advance),
+            reception.layers(),
         )
 
 
@@ -60,6 +61,8 @@ class Track:
         self.extensions = dict(spec.extensions)
         self.level_id = spec.extensions.get(rtp.AUDIO_LEVEL, 0)
         self.video = spec.kind == "video"
+        #: Payload types that belong here.
+        self.kinds = (spec.payload_type, spec.rtx_payload_type, spec.red_payload_type)
         #: Ids of the publisher's extensions that subscribers may get.
         self.carried = frozenset(number for uri, number in spec.extensions.items() if uri in rtp.CARRIED)
 
@@ -138,6 +141,7 @@ class Transport:
                     out.retransmitted,
                     out.last_ns,
                     out.sequence,
+                    out.layer,
                 )
             )
         return made
@@ -155,13 +159,13 @@ class Transport:
         if track is None:
             track = next((one for one in tracks if ssrc in one.spec.ssrcs), None)
         if track is None:
-            fitting = [one for one in tracks if kind in (one.spec.payload_type, one.spec.rtx_payload_type)]
+            fitting = [one for one in tracks if kind in one.kinds]
             track = fitting[0] if len(fitting) == 1 else None
         if track is None:
             return None
         spec = track.spec
         retransmission = kind == spec.rtx_payload_type
-        if not retransmission and kind != spec.payload_type:
+        if kind not in track.kinds:
             return None
         rid = ""
         if spec.rids:
@@ -169,7 +173,8 @@ class Transport:
             rid = _text(extensions.get(self.rid_id)) or _text(extensions.get(self.repaired_id)) or declared
             if rid not in spec.rids:
                 return None
-        reception = Reception(ssrc, spec.clock_rate, keep=track.video and not retransmission)
+        keep, described = track.video and not retransmission, spec.extensions.get(rtp.DEPENDENCY, 0)
+        reception = Reception(ssrc, spec.clock_rate, keep=keep, codec=spec.codec, descriptor_id=described)
         stream = self.streams[ssrc] = Stream(reception, track, rid, retransmission)
         if not retransmission:
             track.layers[rid] = stream

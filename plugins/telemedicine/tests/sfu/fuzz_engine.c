@@ -126,21 +126,25 @@ static void publish(int index) {
     const char *rids[] = {"q", "h", "f"};
     uint32_t known[] = {20, 21};
     int32_t layers[] = {-1, -1};
-    qe_extension carried[] = {{0, 1}, {4, 13}, {2, 5}, {9, 6}};
+    qe_extension carried[] = {{0, 1}, {4, 13}, {2, 5}, {9, 6}, {1, 12}};
+    const uint8_t codecs[] = {OPUS, VP8, VP9, OPUS, AV1, H264};
     char mid[4] = {(char)('0' + index), 0};
     qe_track_spec spec = {.serial = serial++, .video = index % 3 != 0, .payload_type = (uint8_t)(96 + 2 * (index % 3)),
-                          .rtx_payload_type = index % 2 ? (int16_t)(97 + 2 * (index % 3)) : -1, .clock_rate = 90000,
+                          .rtx_payload_type = index % 2 ? (int16_t)(97 + 2 * (index % 3)) : -1,
+                          .red_payload_type = index % 3 ? -1 : 99, .codec = codecs[index], .descriptor_id = 12,
+                          .clock_rate = 90000,
                           .level_id = 1, .mid = mid, .rids = rids, .rid_count = index % 3 == 1 ? 3 : 0, .ssrcs = known,
-                          .ssrc_rids = layers, .ssrc_count = index == 2 ? 2 : 0, .carried = carried, .carried_count = 4};
+                          .ssrc_rids = layers, .ssrc_count = index == 2 ? 2 : 0, .carried = carried, .carried_count = 5};
     tracks[index] = qe_publish(engine, transports[index % TRANSPORTS], &spec);
 }
 
 static void add_sender(int index) {
-    qe_sender_spec spec = {.serial = serial++, .video = index % 2, .payload_type = 120, .ssrc = 500 + (uint32_t)index,
-                           .rtx_payload_type = index % 3 ? 121 : -1, .rtx_ssrc = 600 + (uint32_t)index,
+    qe_sender_spec spec = {.serial = serial++, .video = index % 2, .payload_types = {111, 120, 122, 124, 126, -1},
+                           .rtx_payload_types = {-1, index % 3 ? 121 : -1, 123, 125, -1, -1}, .ssrc = 500 + (uint32_t)index,
+                           .red_payload_type = index % 3 ? 63 : -1, .wide = index % 2, .rtx_ssrc = 600 + (uint32_t)index,
                            .clock_rate = 90000, .number_id = (uint8_t)(index % 3 ? 6 : 20),
                            .first_sequence = (uint16_t)(1 + roll(0x3FFF)), .first_timestamp = roll(1u << 31),
-                           .carried = {2, -1, 15, 14, 7, -1, -1, -1}};
+                           .carried = {2, 12, 15, 14, 7, -1, -1, -1}};
     senders[index] = qe_sender_add(engine, transports[index % TRANSPORTS], &spec);
 }
 
@@ -160,7 +164,7 @@ static uint32_t draw(uint8_t *to) {
         uint32_t body = 0;
         put16(head, roll(6) ? ONE_BYTE_PROFILE : 0x1000 | roll(20));
         uint8_t *one = head + 4;
-        const uint8_t ids[] = {4, 10, 11, 3, 1, 13, 5, 0, 15};
+        const uint8_t ids[] = {4, 10, 11, 3, 1, 13, 5, 12, 12, 0, 15};
         for (uint32_t count = roll(6); count; count--) {
             uint8_t id = ids[roll(sizeof ids)], size = (uint8_t)(1 + roll(3));
             if (head[0] == 0xBE)
@@ -169,6 +173,13 @@ static uint32_t draw(uint8_t *to) {
                 one[body++] = id, one[body++] = size;
             one[body] = id == 4 ? (uint8_t)('0' + roll(TRACKS)) : (uint8_t)"qhfz"[roll(4)];
             one[body + 1] = (uint8_t)roll(256);
+            if (id == 12 && head[0] != 0xBE && roll(3)) {
+                /* A dependency descriptor: of one layer, of three, or nonsense. */
+                const uint8_t three[] = {0xC0, 0, 7, 0x80, 0, 0x40, 0x4C, 0x5B, 0xAA, 0x00, 0x80, 0, 0, 0, 0, 0, 0, 0};
+                size = one[body - 1] = (uint8_t)sizeof three;
+                memcpy(one + body, three, sizeof three);
+                for (uint32_t odd = roll(5); odd; odd--) one[body + 3 + roll(15)] = (uint8_t)roll(256);
+            }
             body += size;
         }
         while (body % 4) one[body++] = 0;
@@ -180,6 +191,13 @@ static uint32_t draw(uint8_t *to) {
         memcpy(to + at, key, sizeof key);
         if (roll(3)) to[at + 6] |= 1;
         if (!roll(6)) to[at + roll(sizeof key)] = (uint8_t)roll(256);
+        if (roll(2)) {
+            const uint8_t firsts[] = {0xAA, 0xAE, 0xE8, 0x08, 0x67, 0x78, 0x7C, 0xBA, 0x85};
+            to[at] = firsts[roll(sizeof firsts)];
+            if (to[at] == 0x78) to[at + 1] = 0, to[at + 2] = 10, to[at + 3] = 0x67;
+            if (to[at] == 0x7C) to[at + 1] = 0x87;
+            if (roll(2)) to[at + 3] = (uint8_t)roll(256);
+        }
         at += roll(10) ? sizeof key : roll(sizeof key);
     }
     for (uint32_t more = roll(4) ? roll(40) : roll(1500); more && at < MAX_PACKET; more--) to[at++] = (uint8_t)roll(256);
@@ -254,6 +272,7 @@ static void order(void) {
         break;
     case 4: case 5:
         qe_select(engine, senders[s], (int32_t)roll(5) - 1);
+        qe_select_layers(engine, senders[s], (uint8_t)roll(5), (uint8_t)roll(5));
         break;
     case 6:
         if (tracks[k]) qe_unpublish(engine, tracks[k]);

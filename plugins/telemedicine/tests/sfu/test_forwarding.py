@@ -8,7 +8,7 @@ from qanun_telemedicine.sfu.forwarding import Sender
 from qanun_telemedicine.sfu.reception import Reception
 from qanun_telemedicine.sfu.rtcp import SenderReport
 
-from .test_packets import vp8_payload
+from .test_packets import picture_numbers, vp8_payload
 
 MS = 1_000_000
 LEVEL, NUMBER = 4, 6
@@ -32,8 +32,10 @@ def sender(kind: str = "video", *, rtx: bool = True) -> Sender:
 class Publisher:
     """One incoming stream of two packets a frame."""
 
-    def __init__(self, ssrc: int, sequence: int = 10, timestamp: int = 7_000, picture: int = 200) -> None:
-        self.reception = Reception(ssrc, 90000, keep=True)
+    def __init__(
+        self, ssrc: int, sequence: int = 10, timestamp: int = 7_000, picture: int = 200, codec: str = "vp8"
+    ) -> None:
+        self.reception = Reception(ssrc, 90000, keep=True, codec=codec)
         self.sequence, self.timestamp, self.picture = sequence, timestamp, picture
         self.now = 0
 
@@ -79,7 +81,7 @@ def test_a_switch_between_streams_leaves_no_seam() -> None:
     assert switched is not None
     assert switched.sequence == again.sequence + 1
     assert 0 < switched.timestamp - again.timestamp < 90000
-    assert rtp.vp8_numbers(switched.payload)[0] == rtp.vp8_numbers(again.payload)[0] + 1  # type: ignore[index]
+    assert picture_numbers(switched.payload)[0] == picture_numbers(again.payload)[0] + 1  # type: ignore[index]
     assert low.send(out, 205 * MS) is None, "and not after it"
     after = high.send(out, 237 * MS)
     assert after is not None and after.sequence == switched.sequence + 1
@@ -97,7 +99,7 @@ def test_packets_from_before_the_switch_stay_behind_even_after_half_a_cycle() ->
 
 
 def test_sound_begins_at_once_and_carries_its_level_under_the_subscribers_id() -> None:
-    out, microphone = sender("audio", rtx=False), Publisher(1)
+    out, microphone = sender("audio", rtx=False), Publisher(1, codec="opus")
     out.want(microphone.reception, {rtp.AUDIO_LEVEL: 1, rtp.MID: 2})
     made = microphone.packet(extensions={1: b"\x85", 2: b"0"})
     read = rtp.parse(out.rewrite(microphone.reception, made, 0x1234, 0) or b"")

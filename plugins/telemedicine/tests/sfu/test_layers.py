@@ -12,6 +12,7 @@ from qanun_telemedicine.sfu.quality import Layer, LayerChoice
 
 from .conftest import until
 from .peer import LAYERS, Peer
+from .test_packets import picture_numbers
 from .test_worker import Inside, inside  # noqa: F401  (a fixture)
 
 Q, H, F = Layer("q", 160, 100_000), Layer("h", 320, 400_000), Layer("f", 640, 1_000_000)
@@ -171,7 +172,7 @@ async def test_a_weak_line_gets_a_smaller_layer_and_nobody_else_does(room: Room)
         steps = {(after.sequence - before.sequence) & 0xFFFF for before, after in itertools.pairwise(pictures)}
         assert steps == {1}, "one stream without gaps"
         assert len({packet.ssrc for packet in pictures}) == 1
-        numbers = [number for packet in pictures if (number := rtp.vp8_numbers(packet.payload)) is not None]
+        numbers = [number for packet in pictures if (number := picture_numbers(packet.payload)) is not None]
         assert {(after[0] - before[0]) & 0x7FFF for before, after in itertools.pairwise(numbers)} == {1}
         later = [(after.timestamp - before.timestamp) & 0xFFFFFFFF for before, after in itertools.pairwise(pictures)]
         assert all(0 < step < 90_000 for step in later)

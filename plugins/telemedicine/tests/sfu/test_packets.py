@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qanun_telemedicine.sfu import rtcp, rtp
+from qanun_telemedicine.sfu import payloads, rtcp, rtp
 from qanun_telemedicine.sfu.rtcp import Report, SenderReport
 
 
@@ -15,6 +15,12 @@ def vp8_payload(*, key: bool, picture: int = 300, tl0: int = 7, width: int = 640
     if not key:
         return descriptor + b"\x01\x02\x03rest of an inter frame"
     return descriptor + b"\x10\x02\x00\x9d\x01\x2a" + struct.pack("<HH", width, 480) + b"picture"
+
+
+def picture_numbers(payload: bytes) -> tuple[int, int] | None:
+    """Picture id and TL0PICIDX of a VP8 payload."""
+    where = payloads.vp8(payload)
+    return payloads.numbers(payload, where) if where is not None else None
 
 
 def packet(sequence: int = 1, timestamp: int = 0, payload: bytes = b"x", **more: object) -> rtp.Packet:
@@ -46,8 +52,8 @@ def test_any_bytes_are_a_packet_or_not_but_never_an_error(data: bytes) -> None:
         read = rtp.parse(head + data)
         if read is not None:
             read.padding_only()
-            rtp.vp8(read.payload)
-            rtp.shift_vp8(read.payload, 5, 5)
+            payloads.vp8(read.payload)
+            payloads.shift(read.payload, payloads.vp8(read.payload), 5, 5)
         list(rtcp.parse(head + data))
     for kind in range(200, 208):
         for count in range(32):
@@ -80,26 +86,26 @@ def test_two_byte_header_extensions_are_read() -> None:
 
 
 def test_a_key_frame_and_its_width_are_recognised() -> None:
-    what = rtp.vp8(vp8_payload(key=True, width=1280))
+    what = payloads.vp8(vp8_payload(key=True, width=1280))
     assert what is not None and what.key and what.width == 1280
-    other = rtp.vp8(vp8_payload(key=False))
+    other = payloads.vp8(vp8_payload(key=False))
     assert other is not None and not other.key
     # The middle of a key frame begins no key frame.
     middle = bytes((0x80,)) + vp8_payload(key=True)[1:]
-    assert not rtp.vp8(middle).key  # type: ignore[union-attr]
+    assert not payloads.vp8(middle).key  # type: ignore[union-attr]
 
 
 @given(st.integers(0, 0x7FFF), st.integers(0, 255), st.integers(-0x8000, 0x8000), st.integers(-300, 300))
 def test_picture_numbers_are_moved_and_nothing_else(picture: int, tl0: int, by: int, tl0_by: int) -> None:
     before = vp8_payload(key=True, picture=picture, tl0=tl0)
-    after = rtp.shift_vp8(before, by, tl0_by)
-    assert rtp.vp8_numbers(after) == ((picture + by) & 0x7FFF, (tl0 + tl0_by) & 0xFF)
+    after = payloads.shift(before, payloads.vp8(before), by, tl0_by)
+    assert picture_numbers(after) == ((picture + by) & 0x7FFF, (tl0 + tl0_by) & 0xFF)
     assert after[:2] == before[:2] and after[5:] == before[5:] and len(after) == len(before)
 
 
 def test_a_short_picture_number_stays_short() -> None:
     payload = bytes((0x90, 0x80, 120)) + b"\x01data"
-    assert rtp.shift_vp8(payload, 10, 3) == bytes((0x90, 0x80, 2)) + b"\x01data"
+    assert payloads.shift(payload, payloads.vp8(payload), 10, 3) == bytes((0x90, 0x80, 2)) + b"\x01data"
 
 
 def test_reports_survive_the_way() -> None:

@@ -180,6 +180,12 @@ int qe_select(qe_engine *e, qe_sender *sender, int32_t rid) {
     return other;
 }
 
+void qe_select_layers(qe_engine *e, qe_sender *sender, uint8_t spatial, uint8_t temporal) {
+    enter(e);
+    if (sender->route) want_layers(&sender->out.layers, least_layer(spatial), least_layer(temporal));
+    leave(e);
+}
+
 int qe_retransmit(qe_engine *e, qe_sender *sender, const uint16_t *sequences, uint32_t count, int64_t now_ns) {
     int done = 0;
     enter(e);
@@ -267,7 +273,12 @@ uint32_t qe_streams(qe_engine *e, qe_transport *t, qe_track *only, int advance, 
         qe_stream_state *one = &out[count++];
         *one = (qe_stream_state){.track = stream->track->serial, .rid = stream->rid, .ssrc = r->ssrc,
                                  .retransmission = stream->retransmission, .packets = r->packets, .octets = r->octets,
-                                 .width = r->width, .last_ns = r->last_ns};
+                                 .width = r->width, .last_ns = r->last_ns, .layered = r->layered};
+        if (r->layered) {
+            memcpy(one->layer_octets, r->layer_octets, sizeof one->layer_octets);
+            memcpy(one->layer_ns, r->layer_ns, sizeof one->layer_ns);
+            memcpy(one->widths, r->widths, sizeof one->widths);
+        }
         fill_report(r, now_ns, advance, one);
     }
     leave(e);
@@ -283,7 +294,11 @@ uint32_t qe_senders(qe_engine *e, qe_transport *t, qe_sender_state *out, uint32_
         struct reception *current = current_of(s);
         int32_t rid = sender->route && current ? rid_of(sender->route, current) : -1;
         out[i] = (qe_sender_state){sender->serial, sender->route ? sender->route->serial : 0, rid, s->retransmitted,
-                                   s->packets, s->octets, s->last_ns, s->sequence};
+                                   s->packets, s->octets, s->last_ns, s->sequence, -1, -1};
+        if (s->now && s->now->scalable) {
+            out[i].spatial = s->layers.spatial;
+            out[i].temporal = s->layers.temporal;
+        }
     }
     leave(e);
     return count;

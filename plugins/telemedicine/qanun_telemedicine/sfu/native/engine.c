@@ -34,7 +34,10 @@
 #include "engine.h"
 
 #include "packet.h"
+#include "payloads.h"
+#include "dependency.h"
 #include "reception.h"
+#include "scalable.h"
 #include "sender.h"
 #include "outbox.h"
 #include "state.h"
@@ -63,6 +66,7 @@ struct qe_engine {
     struct repeat *repeats, **last_repeat;
     uint32_t repeat_count;
     struct extensions extensions;
+    struct scratch scratch;
     struct events events, tapped;
     bool news; /* something was added since event_fd was last written */
     struct inbox inbox;
@@ -118,9 +122,12 @@ static void feed_taps(qe_engine *e, qe_track *track, struct stream *stream, cons
         track->tapped = stream;
     }
     uint8_t header[HEADER];
-    write_header(header, p, false, p->payload_type, p->sequence, p->timestamp, p->ssrc);
+    uint8_t payload_type = p->red ? track->payload_type : p->payload_type;
+    write_header(header, p->marker, p->padding, false, payload_type, p->sequence, p->timestamp, p->ssrc);
     qe_event event = {.kind = QE_TAPPED, .serial = track->serial, .rid = stream->rid, .at_ns = now_ns};
-    if (add_event(&e->tapped, e->tapped.capacity, event, header, HEADER, p->payload, p->payload_size)) e->news = true;
+    if (add_event(&e->tapped, e->tapped.capacity, event, header, HEADER, p->payload + p->red,
+                  (uint32_t)p->payload_size - p->red))
+        e->news = true;
 }
 
 static uint8_t *free_slot(qe_engine *e) {
@@ -190,8 +197,11 @@ static void received(qe_engine *e, qe_transport *t, struct packet *p, uint32_t s
     }
     qe_track *track = stream->track;
     if (p->payload_type != track->payload_type) {
-        t->counters.unrouted++;
-        return;
+        if (p->payload_type == track->red_payload_type) p->red = red_primary(p->payload, p->payload_size);
+        if (!p->red) {
+            t->counters.unrouted++;
+            return;
+        }
     }
     struct reception *reception = stream->reception;
     if (!arrived(reception, p, size, now_ns)) return;
@@ -201,12 +211,7 @@ static void received(qe_engine *e, qe_transport *t, struct packet *p, uint32_t s
         tell(e, QE_FIRST_PACKET, track->serial, -1, now_ns, NULL, NULL, 0);
     }
     if (track->video) {
-        /* Only the first packet of a frame can begin a key frame: S set, partition 0. */
-        if (p->payload_size && (p->payload[0] & 0x17) == 0x10 && vp8_of(p)->key) {
-            p->key = true;
-            reception->broken = false;
-            reception->width = vp8_of(p)->width;
-        }
+        look(reception, p, x, size, now_ns, &e->scratch);
     } else if (track->level_id && has(x, track->level_id) && x->size[track->level_id]) {
         int32_t change = 127 - (x->at[track->level_id][0] & 127) - track->level;
         track->level += change >= 0 ? change / 4 : -((3 - change) / 4); /* rounded down, as Python does */

@@ -20,6 +20,9 @@ typedef struct {
     uint8_t video;
     uint8_t payload_type;
     int16_t rtx_payload_type; /* -1 for none */
+    int16_t red_payload_type; /* the same */
+    uint8_t codec;            /* its place in payloads.CODECS */
+    uint8_t descriptor_id;    /* of dependency descriptors; 0 for none */
     uint32_t clock_rate;
     uint8_t level_id;
     const char *mid;
@@ -35,8 +38,10 @@ typedef struct {
 typedef struct {
     uint32_t serial;
     uint8_t video;
-    uint8_t payload_type;
-    int16_t rtx_payload_type;
+    int16_t payload_types[6]; /* by the codec's place in payloads.CODECS; -1 for what cannot be sent here */
+    int16_t rtx_payload_types[6];
+    int16_t red_payload_type;
+    uint8_t wide; /* the subscriber reads header extensions in the two-byte form */
     uint32_t ssrc;
     uint32_t rtx_ssrc;
     uint32_t clock_rate;
@@ -64,6 +69,10 @@ typedef struct {
     int64_t jitter;
     uint64_t last_sr;
     int64_t delay;
+    uint32_t layered;
+    uint64_t layer_octets[16]; /* four temporal layers of each spatial one; 0: never seen */
+    int64_t layer_ns[16];
+    uint16_t widths[4];
 } qe_stream_state;
 
 typedef struct {
@@ -74,6 +83,7 @@ typedef struct {
     uint64_t packets, octets;
     int64_t last_ns;
     uint32_t sequence;
+    int32_t spatial, temporal; /* what goes out of a stream that holds layers; else -1 */
 } qe_sender_state;
 
 typedef struct {
@@ -141,6 +151,8 @@ void qe_sender_remove(qe_engine *, qe_sender *);
 void qe_route(qe_engine *, qe_sender *, qe_track *, int paused, int64_t now_ns);
 /* 1 when a key frame of that layer is needed now. */
 int qe_select(qe_engine *, qe_sender *, int32_t rid);
+/* For a stream that holds layers: all up to these. */
+void qe_select_layers(qe_engine *, qe_sender *, uint8_t spatial, uint8_t temporal);
 /* How many are on their way to the thread. */
 int qe_retransmit(qe_engine *, qe_sender *, const uint16_t *sequences, uint32_t count, int64_t now_ns);
 

@@ -1,9 +1,10 @@
-/* RTP packets, their header extensions and the VP8 payload descriptor: rtp.py in C, to the letter.
+/* RTP packets and their header extensions: rtp.py in C, to the letter. What is in payloads: payloads.h.
  *
  * Input comes from the network. Nothing here allocates or reads outside of what it was given. */
 
 #define HEADER 12
 #define ONE_BYTE_PROFILE 0xBEDE
+#define TWO_BYTE_PROFILE 0x1000
 
 static inline uint16_t get16(const uint8_t *at) { return (uint16_t)(at[0] << 8 | at[1]); }
 static inline uint32_t get32(const uint8_t *at) { return (uint32_t)get16(at) << 16 | get16(at + 2); }
@@ -16,24 +17,32 @@ static inline bool newer(uint16_t a, uint16_t b) {
     return ahead > 0 && ahead < 0x8000;
 }
 
-/* Where the changeable numbers of a VP8 payload descriptor are (0 when absent), and whether a key frame begins here. */
-struct vp8 {
+/* Where the changeable numbers of a payload descriptor are (0 when absent), and which part of which picture follows it. */
+#define MOST_LAYERS 4
+struct look {
     bool valid, key, picture_long;
-    uint16_t width;
+    bool begins, ends, predicted, up, layered; /* of one layer's part of a picture */
+    uint8_t spatial, temporal;
     uint8_t picture_at, tl0_at;
+    uint8_t width_count;
+    uint16_t width, frame; /* frame: by the dependency descriptor */
+    uint16_t widths[MOST_LAYERS];
 };
 
 /* One decrypted packet. `payload` still ends in its padding when `padding` is set. */
 struct packet {
     const uint8_t *payload, *extensions; /* extensions: NULL for none */
+    const struct descriptor *descriptor; /* AV1: only while the packet is worked on */
     uint32_t timestamp, ssrc;
     uint16_t payload_size, extensions_size, profile, sequence;
+    uint16_t red; /* sound with older sound before it: where the newest begins; 0 for plain sound */
     uint8_t payload_type;
     bool marker, padding;
-    bool key;     /* a VP8 key frame begins here; set by whoever knows the codec */
+    bool key;     /* a key frame begins here; set by whoever knows the codec */
     bool carried; /* some extension may travel on; set by whoever knows the ids */
-    bool looked;  /* `vp8` is filled in */
-    struct vp8 vp8;
+    bool looked;  /* `look` is filled in, */
+    bool glanced; /* and matters for every packet */
+    struct look look;
 };
 
 static bool parse_packet(struct packet *p, const uint8_t *data, uint32_t size) {
@@ -115,69 +124,10 @@ static void read_extensions(struct extensions *x, const struct packet *p) {
     }
 }
 
-static struct vp8 read_vp8(const uint8_t *payload, uint32_t size) {
-    struct vp8 w = {0}, none = {0};
-    if (size < 1) return none;
-    uint32_t at = 1;
-    if (payload[0] & 0x80) {
-        if (size < 2) return none;
-        uint8_t present = payload[1];
-        at = 2;
-        if (present & 0x80) {
-            if (size <= at) return none;
-            w.picture_at = (uint8_t)at;
-            w.picture_long = payload[at] > 127;
-            at += w.picture_long ? 2 : 1;
-        }
-        if (present & 0x40) w.tl0_at = (uint8_t)at++;
-        if (present & 0x30) at++;
-        if (at > size) return none;
-    }
-    w.valid = true;
-    if ((payload[0] & 0x17) == 0x10 && size > at && !(payload[at] & 1)) {
-        /* RFC 6386, 9.1: three bytes of frame tag, a start code, then 14 bits of width. */
-        w.key = size >= at + 10 && payload[at + 3] == 0x9d && payload[at + 4] == 0x01 && payload[at + 5] == 0x2a;
-        if (w.key) w.width = (payload[at + 6] | payload[at + 7] << 8) & 0x3FFF;
-    }
-    return w;
-}
-
-static const struct vp8 *vp8_of(struct packet *p) {
-    if (!p->looked) {
-        p->vp8 = read_vp8(p->payload, p->payload_size);
-        p->looked = true;
-    }
-    return &p->vp8;
-}
-
-/* Picture id and TL0PICIDX; false when the descriptor is cut short. */
-static bool vp8_numbers(struct packet *p, int32_t *picture, int32_t *tl0) {
-    const struct vp8 *w = vp8_of(p);
-    *picture = *tl0 = 0;
-    if (!w->valid) return false;
-    if (w->picture_at)
-        *picture = w->picture_long ? get16(p->payload + w->picture_at) & 0x7FFF : p->payload[w->picture_at];
-    if (w->tl0_at) *tl0 = p->payload[w->tl0_at];
-    return true;
-}
-
-/* Move picture id and TL0PICIDX of the copy at `to`, as if the streams that were joined were one. */
-static void shift_vp8(uint8_t *to, const struct vp8 *w, int32_t picture, int32_t tl0) {
-    if (!w->valid) return;
-    if (w->picture_at) {
-        uint8_t *at = to + w->picture_at;
-        if (w->picture_long)
-            put16(at, 0x8000u | (((uint32_t)(get16(at) & 0x7FFF) + (uint32_t)picture) & 0x7FFF));
-        else
-            *at = (uint8_t)((*at + picture) & 0x7F);
-    }
-    if (w->tl0_at) to[w->tl0_at] = (uint8_t)(to[w->tl0_at] + tl0);
-}
-
-static void write_header(uint8_t *to, const struct packet *p, bool extended, uint8_t payload_type, uint16_t sequence,
+static void write_header(uint8_t *to, bool marker, bool padding, bool extended, uint8_t payload_type, uint16_t sequence,
                          uint32_t timestamp, uint32_t ssrc) {
-    to[0] = (uint8_t)(0x80 | (p->padding ? 32 : 0) | (extended ? 16 : 0));
-    to[1] = (uint8_t)((p->marker ? 128 : 0) | payload_type);
+    to[0] = (uint8_t)(0x80 | (padding ? 32 : 0) | (extended ? 16 : 0));
+    to[1] = (uint8_t)((marker ? 128 : 0) | payload_type);
     put16(to + 2, sequence);
     put32(to + 4, timestamp);
     put32(to + 8, ssrc);

@@ -26,6 +26,12 @@ struct kept {
 struct reception {
     uint32_t references;
     uint32_t ssrc, clock_rate;
+    uint8_t codec, descriptor_id; /* under which id dependency descriptors come; 0 for none */
+    bool layered;
+    struct structure *structure; /* what they refer to, from the last key frame; NULL for none */
+    uint64_t layer_octets[MOST_LAYERS * MOST_LAYERS]; /* spatial, then temporal */
+    int64_t layer_ns[MOST_LAYERS * MOST_LAYERS];
+    uint16_t widths[MOST_LAYERS];
     uint64_t packets, octets;
     int64_t last_ns;
     uint32_t width;
@@ -41,12 +47,15 @@ struct reception {
     struct kept *history; /* NULL: nothing is kept */
 };
 
-static struct reception *new_reception(uint32_t ssrc, uint32_t clock_rate, bool keep) {
+static struct reception *new_reception(uint32_t ssrc, uint32_t clock_rate, bool keep, uint8_t codec,
+                                       uint8_t descriptor_id) {
     struct reception *r = calloc(1, sizeof *r);
     if (!r) return NULL;
     r->references = 1;
     r->ssrc = ssrc;
     r->clock_rate = clock_rate;
+    r->codec = codec;
+    r->descriptor_id = descriptor_id;
     r->base = -1;
     if (keep && !(r->history = calloc(HISTORY, sizeof *r->history))) {
         free(r);
@@ -65,6 +74,7 @@ static void release(struct reception *r) {
     if (r->history)
         for (int i = 0; i < HISTORY; i++) free(r->history[i].bytes);
     free(r->history);
+    free(r->structure);
     free(r);
 }
 
@@ -148,6 +158,63 @@ static bool arrived(struct reception *r, const struct packet *p, uint32_t size, 
     }
     r->transit = transit;
     return true;
+}
+
+/* What a dependency descriptor needs while its packet is worked on. */
+struct scratch {
+    struct descriptor descriptor;
+    struct structure structure;
+};
+
+static bool look_by_descriptor(struct reception *r, struct packet *p, const struct extensions *x, struct scratch *room) {
+    struct descriptor *d = &room->descriptor;
+    uint8_t id = r->descriptor_id;
+    if (!read_descriptor(d, x->at[id], x->size[id], r->structure, &room->structure)) return false;
+    if (p->sequence == (uint16_t)r->highest) {
+        if (d->attached) {
+            if (!r->structure && !(r->structure = malloc(sizeof *r->structure))) return false;
+            *r->structure = room->structure;
+            d->structure = r->structure;
+        }
+        if (d->told) r->structure->active = d->active;
+    }
+    p->descriptor = d;
+    p->look = look_described(d);
+    return p->looked = true;
+}
+
+/* Find out what of which picture an arrived packet carries, and note it there and here. */
+static void look(struct reception *r, struct packet *p, const struct extensions *x, uint32_t size, int64_t now_ns,
+                 struct scratch *room) {
+    if (r->codec == VP8) {
+        /* Only the first packet of a frame can begin a key frame: S set, partition 0. */
+        if (!p->payload_size || (p->payload[0] & 0x17) != 0x10) return;
+        look_of(p, r->codec);
+    } else {
+        if (padding_only(p)) return;
+        if (!r->descriptor_id || !has(x, r->descriptor_id))
+            look_of(p, r->codec);
+        else if (!look_by_descriptor(r, p, x, room))
+            return;
+        p->glanced = is_scalable(r->codec) && p->look.valid;
+    }
+    const struct look *w = &p->look;
+    if (!w->valid) return;
+    if (w->key) {
+        p->key = true;
+        r->broken = false;
+        if (w->width) r->width = w->width;
+    }
+    if (w->layered) {
+        r->layered = true;
+        if (w->width_count) {
+            memset(r->widths, 0, sizeof r->widths);
+            memcpy(r->widths, w->widths, w->width_count * sizeof *w->widths);
+        }
+        uint32_t layer = w->spatial * MOST_LAYERS + w->temporal;
+        r->layer_octets[layer] += size;
+        r->layer_ns[layer] = now_ns;
+    }
 }
 
 /* Missing packets that should be asked for now, oldest first; after so many times in vain they are given up. */

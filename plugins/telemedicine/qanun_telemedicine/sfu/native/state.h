@@ -44,7 +44,8 @@ struct qe_track {
     qe_transport *transport;
     bool video, started;
     uint8_t payload_type, level_id;
-    int16_t rtx_payload_type;
+    int16_t rtx_payload_type, red_payload_type;
+    uint8_t codec, descriptor_id;
     uint32_t clock_rate;
     char *mid;
     char **rids;
@@ -142,6 +143,11 @@ static int64_t known_ssrc(const qe_track *track, uint32_t ssrc) {
     return -1;
 }
 
+static bool is_of(const qe_track *track, uint8_t payload_type) {
+    return payload_type == track->payload_type || payload_type == track->rtx_payload_type ||
+           payload_type == track->red_payload_type;
+}
+
 /* By its extensions, then the description, then the payload type. */
 static qe_track *track_of(qe_transport *t, const struct packet *p, const struct extensions *x) {
     qe_track **tracks = (qe_track **)t->tracks.items;
@@ -152,7 +158,7 @@ static qe_track *track_of(qe_transport *t, const struct packet *p, const struct 
         if (known_ssrc(tracks[i], p->ssrc) >= 0) return tracks[i];
     qe_track *fitting = NULL;
     for (uint32_t i = 0; i < t->tracks.count; i++)
-        if (p->payload_type == tracks[i]->payload_type || p->payload_type == tracks[i]->rtx_payload_type) {
+        if (is_of(tracks[i], p->payload_type)) {
             if (fitting) return NULL;
             fitting = tracks[i];
         }
@@ -181,7 +187,7 @@ static struct stream *learn(qe_transport *t, const struct packet *p, const struc
     qe_track *track = track_of(t, p, x);
     if (!track) return NULL;
     bool retransmission = p->payload_type == track->rtx_payload_type;
-    if (!retransmission && p->payload_type != track->payload_type) return NULL;
+    if (!is_of(track, p->payload_type)) return NULL;
     int32_t rid = -1;
     if (track->rid_count) {
         int64_t known = known_ssrc(track, p->ssrc);
@@ -194,7 +200,9 @@ static struct stream *learn(qe_transport *t, const struct packet *p, const struc
         if (rid < 0) return NULL;
     }
     struct stream *made = calloc(1, sizeof *made);
-    if (!made || !(made->reception = new_reception(p->ssrc, track->clock_rate, track->video && !retransmission))) {
+    bool keep = track->video && !retransmission;
+    if (made) made->reception = new_reception(p->ssrc, track->clock_rate, keep, track->codec, track->descriptor_id);
+    if (!made || !made->reception) {
         free(made);
         return NULL;
     }
@@ -312,6 +320,9 @@ static qe_track *new_track(qe_transport *t, const qe_track_spec *spec) {
     track->video = spec->video;
     track->payload_type = spec->payload_type;
     track->rtx_payload_type = spec->rtx_payload_type;
+    track->red_payload_type = spec->red_payload_type;
+    track->codec = spec->codec < CODECS ? spec->codec : OPUS;
+    track->descriptor_id = spec->descriptor_id;
     track->clock_rate = spec->clock_rate;
     track->level_id = spec->level_id;
     track->mid = strdup(spec->mid);
