@@ -2,19 +2,18 @@
 
 The client always offers and this side always answers, so nothing can collide. Sections in which the client sends are
 received; sections in which it only receives are a pool: each gets its SSRCs at once, and tracks of others are switched
-into free ones without any further negotiation. One codec per kind (VP8, Opus), which every browser has.
+into free ones without any further negotiation. One codec is received per section; in those that we send in every codec is
+agreed to that both sides know, so that whatever a publisher sends can be switched in.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from qanun_telemedicine.sfu import rtp
+from qanun_telemedicine.sfu import codecs, rtp
+from qanun_telemedicine.sfu.codecs import Offered, Preferences
 from qanun_telemedicine.sfu.engine import Address, SenderSpec, TrackSpec
 from qanun_telemedicine.sfu.sdp import Codec, Offer, Section
-
-CODECS = {"audio": ("opus", 48000), "video": ("VP8", 90000)}
-_OPUS = "minptime=10;useinbandfec=1"
 
 _RECEIVED = {
     "audio": (rtp.AUDIO_LEVEL, rtp.MID, rtp.TRANSPORT_CC),
@@ -27,6 +26,7 @@ _RECEIVED = {
         rtp.PLAYOUT_DELAY,
         rtp.CONTENT_TYPE,
         rtp.COLOR_SPACE,
+        rtp.DEPENDENCY,
     ),
 }
 _SENT = {
@@ -37,6 +37,7 @@ _SENT = {
         rtp.PLAYOUT_DELAY,
         rtp.CONTENT_TYPE,
         rtp.COLOR_SPACE,
+        rtp.DEPENDENCY,
     ),
 }
 _FEEDBACK = {
@@ -45,7 +46,7 @@ _FEEDBACK = {
     ("video", "receive"): ("nack", "nack pli", "ccm fir", "goog-remb", "transport-cc"),
     ("video", "send"): ("nack", "nack pli", "ccm fir", "transport-cc"),
 }
-#: Without two-byte headers, which we do not agree to, 14 is the last usable id.
+#: In the one-byte form, which is what most packets use, 14 is the last usable id.
 _LAST_EXTENSION = 14
 
 
@@ -55,13 +56,28 @@ class Agreed:
 
     section: Section
     role: str
-    codec: Codec | None = None
-    rtx: Codec | None = None
+    #: What is received, or what can be sent, best first.
+    offered: list[Offered] = field(default_factory=list)
+    red: Codec | None = None
     extensions: dict[str, int] = field(default_factory=dict)
     ssrc: int = 0
     rtx_ssrc: int = 0
     #: The how-many-th receiving section of its kind: sound and picture of one index are played together.
     slot: int = 0
+    #: Sound is wanted with older sound before it.
+    red_first: bool = False
+
+    @property
+    def codec(self) -> Codec | None:
+        return self.offered[0].codec if self.offered else None
+
+    @property
+    def rtx(self) -> Codec | None:
+        return self.offered[0].rtx if self.offered else None
+
+    def shows(self) -> frozenset[str]:
+        """The codecs that can be sent here."""
+        return frozenset(one.name for one in self.offered) if self.role == "send" else frozenset()
 
     @property
     def mid(self) -> str:
@@ -80,10 +96,11 @@ class Agreed:
             id=name,
             participant=participant,
             kind=section.kind,
-            codec=self.codec.name.lower(),
+            codec=self.offered[0].name,
             clock_rate=self.codec.clock_rate,
             payload_type=self.codec.payload_type,
             rtx_payload_type=self.rtx.payload_type if self.rtx else None,
+            red_payload_type=self.red.payload_type if self.red else None,
             mid=self.mid,
             source=source,
             extensions=self.extensions,
@@ -97,7 +114,7 @@ class Agreed:
         return SenderSpec(
             id=name,
             kind=self.section.kind,
-            codec=self.codec.name.lower(),
+            codec=self.offered[0].name,
             clock_rate=self.codec.clock_rate,
             payload_type=self.codec.payload_type,
             ssrc=self.ssrc,
@@ -105,6 +122,11 @@ class Agreed:
             rtx_ssrc=self.rtx_ssrc,
             extensions=self.extensions,
             cname=_cname(self.slot),
+            others={
+                one.name: (one.codec.payload_type, one.rtx.payload_type if one.rtx else None)
+                for one in self.offered[1:]
+            },
+            red_payload_type=self.red.payload_type if self.red else None,
         )
 
 
@@ -120,34 +142,63 @@ class Local:
     version: int
 
 
-def agree(offer: Offer, ssrcs: Iterator[int], known: Mapping[str, "Agreed"]) -> list[Agreed]:
-    """What every section comes to. `known` are the sections of the last answer by mid: they keep their SSRCs.
+def agree(
+    offer: Offer,
+    ssrcs: Iterator[int],
+    known: Mapping[str, "Agreed"],
+    preferences: Preferences = Preferences(),  # noqa: B008 - frozen
+    shown: Collection[str] | None = None,
+) -> list[Agreed]:
+    """What every section comes to. `known` are the sections of the last answer by mid: they keep their SSRCs, and the codec
+    that they send in while it may stay. `shown` are the video codecs that everybody else can show; None for any.
 
     `ssrcs` must never give a number twice under the same keys: two streams of one SSRC would share their nonces.
     """
     agreed: list[Agreed] = []
     slots = {"audio": 0, "video": 0}
     for section in offer.sections:
-        one = _agree(section)
+        before = known.get(section.mid)
+        one = _agree(section, preferences, shown, before, mixed=offer.mixed)
         if one.role == "send":
             one.slot = slots[section.kind]
             slots[section.kind] += 1
-            before = known.get(section.mid)
             if before is not None and before.ssrc:
-                one.ssrc, one.rtx_ssrc = before.ssrc, before.rtx_ssrc if one.rtx else 0
+                one.ssrc, one.rtx_ssrc = before.ssrc, before.rtx_ssrc or next(ssrcs)
             else:
-                one.ssrc = next(ssrcs)
-                one.rtx_ssrc = next(ssrcs) if one.rtx else 0
+                one.ssrc, one.rtx_ssrc = next(ssrcs), next(ssrcs)
+            if all(each.rtx is None for each in one.offered):
+                one.rtx_ssrc = 0
         agreed.append(one)
     return agreed
 
 
-def _agree(section: Section) -> Agreed:
-    wanted = CODECS.get(section.kind)
-    codec = section.codec(*wanted) if wanted is not None else None
-    if section.rejected or codec is None or "RTP/SAVPF" not in section.protocol:
+def received(
+    section: Section, preferences: Preferences, shown: Collection[str] | None, before: str = ""
+) -> Offered | None:
+    """The codec in which a client should send here; `before`: the one in use."""
+    order = preferences.video if section.kind == "video" else ("opus",)
+    usable = codecs.usable(section, order)
+    fitting = [one for one in usable if shown is None or section.kind != "video" or one.name in shown]
+    kept = [one for one in fitting if one.name == before]
+    return next(iter(kept or fitting or usable), None)
+
+
+def _agree(
+    section: Section, preferences: Preferences, shown: Collection[str] | None, before: Agreed | None, *, mixed: bool
+) -> Agreed:
+    if section.rejected or section.kind not in _RECEIVED or "RTP/SAVPF" not in section.protocol:
         return Agreed(section, "rejected")
     role = "receive" if section.sends else "send" if section.receives else "inactive"
+    if role == "send":
+        # Whatever others may send; the order says nothing about that.
+        every = (*preferences.video, *(name for name in codecs.VIDEO if name not in preferences.video))
+        offered = codecs.usable(section, every if section.kind == "video" else ("opus",))
+    else:
+        in_use = before.offered[0].name if before is not None and before.offered and before.role == "receive" else ""
+        one = received(section, preferences, shown, in_use)
+        offered = [one] if one is not None else []
+    if not offered:
+        return Agreed(section, "rejected")
     useful = _SENT if role == "send" else _RECEIVED
     directions = ("sendrecv", "recvonly") if role == "send" else ("sendrecv", "sendonly")
     extensions = {
@@ -155,8 +206,13 @@ def _agree(section: Section) -> Agreed:
         for one in section.extensions
         if one.uri in useful[section.kind] and one.direction in directions and one.id <= _LAST_EXTENSION
     }
-    rtx = section.rtx(codec.payload_type) if section.kind == "video" else None
-    return Agreed(section, role, codec, rtx, extensions)
+    if not mixed or all(one.name != "av1" for one in offered):
+        # It is read before what the payload itself says, so it has to be there for AV1 only; and it may be long.
+        extensions.pop(rtp.DEPENDENCY, None)
+    takes_red = section.kind == "audio" and (role == "send" or preferences.red)
+    red = codecs.red_of(section, offered[0].codec) if takes_red else None
+    # Browsers send in what stands first.
+    return Agreed(section, role, offered, red, extensions, red_first=role != "send")
 
 
 def write(offer: Offer, agreed: Sequence[Agreed], local: Local) -> str:
@@ -169,6 +225,8 @@ def write(offer: Offer, agreed: Sequence[Agreed], local: Local) -> str:
         "t=0 0",
         "a=msid-semantic: WMS *",
     ]
+    if any(rtp.DEPENDENCY in one.extensions for one in agreed):
+        lines.append("a=extmap-allow-mixed")
     if accepted:
         lines.append("a=group:BUNDLE " + " ".join([mid for mid in offer.bundle if mid in accepted]))
     first = True
@@ -189,10 +247,11 @@ def _rejected(section: Section) -> list[str]:
 
 
 def _accepted(one: Agreed, local: Local, *, with_candidates: bool) -> list[str]:
-    section, codec = one.section, one.codec
-    assert codec is not None
-    codecs = [codec, one.rtx] if one.rtx else [codec]
-    formats = " ".join(str(each.payload_type) for each in codecs)
+    section = one.section
+    described = [each for offered in one.offered for each in (offered.codec, offered.rtx) if each is not None]
+    if one.red is not None:
+        described.insert(0 if one.red_first else 1, one.red)
+    formats = " ".join(str(each.payload_type) for each in described)
     lines = [
         f"m={section.kind} 9 {section.protocol} {formats}",
         "c=IN IP4 0.0.0.0",
@@ -217,11 +276,18 @@ def _accepted(one: Agreed, local: Local, *, with_candidates: bool) -> list[str]:
     lines.append("a=rtcp-mux")
     if section.rtcp_rsize:
         lines.append("a=rtcp-rsize")
-    lines += _codec(codec, _FEEDBACK.get((section.kind, one.role), ()))
-    if one.rtx:
+    for offered in one.offered:
+        lines += _codec(offered.codec, _FEEDBACK.get((section.kind, one.role), ()))
+        if offered.rtx is not None:
+            lines += [
+                f"a=rtpmap:{offered.rtx.payload_type} rtx/{offered.rtx.clock_rate}",
+                f"a=fmtp:{offered.rtx.payload_type} apt={offered.codec.payload_type}",
+            ]
+    if one.red is not None and one.codec is not None:
+        primary = one.codec.payload_type
         lines += [
-            f"a=rtpmap:{one.rtx.payload_type} rtx/{one.rtx.clock_rate}",
-            f"a=fmtp:{one.rtx.payload_type} apt={codec.payload_type}",
+            f"a=rtpmap:{one.red.payload_type} red/{one.red.clock_rate}/{one.red.channels}",
+            f"a=fmtp:{one.red.payload_type} {primary}/{primary}",
         ]
     layers = section.layers()
     if one.role == "receive" and layers:
@@ -239,8 +305,8 @@ def _accepted(one: Agreed, local: Local, *, with_candidates: bool) -> list[str]:
 def _codec(codec: Codec, feedback: Sequence[str]) -> list[str]:
     channels = f"/{codec.channels}" if codec.channels > 1 else ""
     lines = [f"a=rtpmap:{codec.payload_type} {codec.name}/{codec.clock_rate}{channels}"]
-    if codec.name.lower() == "opus":
-        lines.append(f"a=fmtp:{codec.payload_type} {_OPUS}")
+    if parameters := codecs.answered(codec):
+        lines.append(f"a=fmtp:{codec.payload_type} {parameters}")
     lines += [f"a=rtcp-fb:{codec.payload_type} {each}" for each in feedback if each in codec.feedback]
     return lines
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from qanun_telemedicine.sfu import rtcp
 from qanun_telemedicine.sfu.engine import Address, Engine, SenderState, StreamState, TrackSpec
-from qanun_telemedicine.sfu.layers import Published
+from qanun_telemedicine.sfu.layers import Published, inside
 from qanun_telemedicine.sfu.quality import RECONNECTING, ActiveSpeaker, Layer, LayerChoice, Leg
 from qanun_telemedicine.sfu.repeats import Repeats
 from qanun_telemedicine.sfu.room import Participant, Room, Rooms
@@ -34,6 +34,8 @@ _UNLIMITED = 8_000_000
 #: Probing fills a way with repetitions, so many a tick at most, reckoned at the size of a full packet.
 _MOST_PROBES = 24
 _PROBE_BITS = 1200 * 8
+#: A layer that sent nothing for this long does not arrive.
+_ALIVE_S = 1.5
 
 
 @dataclass
@@ -299,12 +301,14 @@ class Control:
         state.probes = []
         for slot in video:
             assert slot.track is not None
-            if len(slot.track.rids) < 2:
+            arriving = self._arriving(slot.track.id, now)
+            if len(slot.track.rids) < 2 and len(arriving) < 2:
                 continue
             choice = state.choices.setdefault(slot.mid, LayerChoice())
             # For one receiver the picture is made to measure (`_cap`); for several there are layers.
             only = len(self._receivers(slot.track)) < 2
-            layers = self._layers_of(slot.track).choice(self._arriving(slot.track.id, now), now)
+            # Layers inside of one stream come all or not at all.
+            layers = self._layers_of(slot.track).choice(arriving, now) if slot.track.rids else arriving
             rid = choice.choose(layers, _UNLIMITED if only else share)
             if rid is None:
                 continue
@@ -324,11 +328,13 @@ class Control:
         if publisher is None:
             return []
         rates = self.state(publisher.transport.name).rates
-        return [
-            Layer(stream.rid, stream.width, rates.get(stream.ssrc, (0, 0, 0))[0])
-            for stream in self.engine.streams_of(track)
-            if not stream.retransmission and now - stream.last_ns / 1e9 < 1.5
-        ]
+        made: list[Layer] = []
+        for stream in self.engine.streams_of(track):
+            if stream.retransmission or now - stream.last_ns / 1e9 >= _ALIVE_S:
+                continue
+            rate = rates.get(stream.ssrc, (0, 0, 0))[0]
+            made += inside(stream, rate, now) or [Layer(stream.rid, stream.width, rate)]
+        return made
 
     def _receivers(self, track: TrackSpec) -> list[tuple[Participant, str]]:
         """Who gets this picture just now, and in which section."""
@@ -379,7 +385,7 @@ class Control:
                 continue
             ssrcs += [one.ssrc for one in state.streams if one.track == track.id and not one.retransmission]
             receivers = self._receivers(track)
-            layered = len(track.rids) > 1 and len(receivers) > 1
+            layered = len(receivers) > 1 and (len(track.rids) > 1 or any(one.layers for one in state.streams))
             caps = [cap for other, _ in receivers if (cap := self._share(other)) is not None]
             total += _UNLIMITED if layered or not caps else max(_LEAST_PICTURE, min(caps))
             known = known or bool(caps)

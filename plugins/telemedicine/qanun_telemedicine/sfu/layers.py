@@ -7,6 +7,7 @@ what it cost last time (or usually costs) stands in for a measurement. Knows no 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from qanun_telemedicine.sfu.engine import StreamState
 from qanun_telemedicine.sfu.quality import Layer
 
 #: A layer is paused after nobody wanted it for this long: somebody who changes their mind gets it back at once.
@@ -20,6 +21,29 @@ _REMIND_S = 5.0
 #: What the layers of our page cost while nobody has seen them: share of the full width, bits per second.
 _USUAL = {"q": (0.25, 120_000), "h": (0.5, 400_000), "f": (1.0, 1_000_000)}
 _USUAL_WIDTH = 640
+#: A layer inside of a stream that sent nothing for this long is not sent any more.
+_ALIVE_NS = 1_500_000_000
+
+
+def inside(stream: StreamState, rate: int, now: float) -> list[Layer]:
+    """The layers that one stream holds, each with what it costs together with those below it.
+
+    `rate`: what the whole stream costs. What each layer takes of it is reckoned by its share of all bytes so far.
+    """
+    alive = [one for one in stream.layers if now * 1e9 - one.last_ns < _ALIVE_NS]
+    total = sum(one.octets for one in alive)
+    if len(alive) < 2 or not total:
+        return []
+    return [
+        Layer(
+            top.name,
+            top.width or stream.width,
+            rate
+            * sum(one.octets for one in alive if one.spatial <= top.spatial and one.temporal <= top.temporal)
+            // total,
+        )
+        for top in alive
+    ]
 
 
 class Published:

@@ -247,7 +247,7 @@ def sps_size(nal: bytes) -> tuple[int, int]:
         plain.append(byte)
     if len(plain) < 5:
         return 0, 0
-    bits = Bits(plain, 32)
+    bits = Bits(bytes(plain), 32)
     bits.exp_golomb()
     chroma = 1
     if plain[1] in _WITH_CHROMA:

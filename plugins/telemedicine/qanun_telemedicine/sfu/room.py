@@ -15,6 +15,7 @@ from aiortc import RTCCertificate
 
 from qanun_telemedicine.sfu import answer, sdp
 from qanun_telemedicine.sfu.answer import Agreed, Local
+from qanun_telemedicine.sfu.codecs import Preferences
 from qanun_telemedicine.sfu.engine import Engine, TrackSpec
 from qanun_telemedicine.sfu.transport import Paths, PeerTransport, TransportListener
 
@@ -89,6 +90,11 @@ class Participant:
         """Names this connection, and not the one before or after it."""
         return f"{self.session:x}"
 
+    def shows(self) -> frozenset[str] | None:
+        """The video codecs that can be shown here; None where no picture is expected."""
+        able = [one.shows() for one in self.agreed.values() if one.role == "send" and one.section.kind == "video"]
+        return frozenset.intersection(*able) if able else None
+
     def assignments(self) -> tuple[Assignment, ...]:
         return tuple(
             Assignment(slot.mid, slot.kind, slot.track.participant, slot.track.source, slot.track.id)
@@ -119,7 +125,9 @@ class Rooms:
         listener: TransportListener,
         told: Callable[[Participant], None],
         limits: Limits | None = None,
+        preferences: Preferences | None = None,
     ) -> None:
+        self.preferences = preferences or Preferences()
         self.engine = engine
         self.paths = paths
         self.limits = limits or Limits()
@@ -209,7 +217,9 @@ class Rooms:
 
     def _negotiate(self, participant: Participant, offer: sdp.Offer, given: Mapping[str, str]) -> str:
         named = answer.sources(given)
-        agreed = answer.agree(offer, participant.ssrcs, participant.agreed)
+        agreed = answer.agree(
+            offer, participant.ssrcs, participant.agreed, self.preferences, self._shown_by_others(participant)
+        )
         if sum(one.role == "receive" for one in agreed) > participant.room.limits.tracks:
             raise Refused("too-many-tracks", "too many tracks are published")
         now = {one.mid: one for one in agreed if one.mid}
@@ -228,14 +238,41 @@ class Rooms:
         )
         return answer.write(offer, agreed, local)
 
+    @staticmethod
+    def _shown_by_others(participant: Participant) -> frozenset[str] | None:
+        """The video codecs that everybody else in the room can show; None for any."""
+        others = [one.shows() for one in participant.room.participants.values() if one.id != participant.id]
+        known = [shows for shows in others if shows is not None]
+        return frozenset.intersection(*known) if known else None
+
+    def _outdated(self, participant: Participant) -> bool:
+        """Somebody came who cannot show what is sent here, and there is another codec for all: the page should offer again."""
+        shown = self._shown_by_others(participant)
+        for mid, track in participant.tracks.items():
+            if track.kind != "video" or shown is None or track.codec in shown:
+                continue
+            better = answer.received(participant.agreed[mid].section, self.preferences, shown, track.codec)
+            if better is not None and better.name in shown:
+                return True
+        return False
+
     def _publish(self, participant: Participant, now: Mapping[str, Agreed], named: Mapping[str, str]) -> None:
+        changed: set[str] = set()
         for mid in list(participant.tracks):
-            if mid not in now or now[mid].role != "receive":
+            if (
+                mid not in now
+                or now[mid].role != "receive"
+                or now[mid].offered[0].name != participant.tracks[mid].codec
+            ):
                 self._unpublish(participant, mid)
+                changed.add(mid)
         for mid, one in now.items():
             if one.role == "receive" and mid not in participant.tracks:
                 default = "microphone" if one.section.kind == "audio" else "camera"
                 name = f"{participant.transport.name}/{re.sub('[^A-Za-z0-9_.-]', '_', mid)}"
+                if mid in changed:
+                    # In another codec it is another track, and has to be switched in anew everywhere.
+                    name = f"{name}.{participant.version}"
                 track = one.track(name, participant.id, named.get(mid, default))
                 participant.tracks[mid] = track
                 self.by_track[track.id] = participant
@@ -274,8 +311,11 @@ class Rooms:
                 self.engine.route(name, slot.mid, None)
         placed = {slot.track.id for slot in participant.slots.values() if slot.track is not None}
         participant.wanted = {"audio": 0, "video": 0}
+        if self._outdated(participant):
+            participant.wanted["codec"] = 1
+        shown = participant.shows()
         for track in tracks:
-            if track.id in placed:
+            if track.id in placed or (track.kind == "video" and shown is not None and track.codec not in shown):
                 continue
             place = self._free(participant, track)
             if place is None:

@@ -79,6 +79,8 @@ class Section:
     bundle_only: bool = False
     rtcp_mux: bool = False
     rtcp_rsize: bool = False
+    #: Header extensions may be in the one-byte form here and in the two-byte form there.
+    mixed: bool = False
     username: str = ""
     password: str = ""
     fingerprints: list[tuple[str, str]] = field(default_factory=list)
@@ -124,6 +126,7 @@ class Offer:
     password: str
     fingerprints: list[tuple[str, str]]
     setup: str
+    mixed: bool = False
 
 
 @dataclass
@@ -213,7 +216,8 @@ def _checked(session: _Session, sections: list[Section]) -> Offer:
         raise SdpError("fingerprint", "a fingerprint by SHA-256 or better is required")
     if setup not in ("actpass", "active"):
         raise SdpError("setup", "the client must be able to be the DTLS client")
-    return Offer(sections, bundle, username, password, fingerprints, setup)
+    mixed = session.mixed or all(section.mixed for section in media)
+    return Offer(sections, bundle, username, password, fingerprints, setup, mixed)
 
 
 def _media(value: str) -> Section:
@@ -360,6 +364,10 @@ def _rtcp_rsize(where: Section, value: str) -> None:
     where.rtcp_rsize = True
 
 
+def _mixed(where: Section, value: str) -> None:
+    where.mixed = True
+
+
 _LATE = ("fmtp", "rtcp-fb")
 _ATTRIBUTES: dict[str, Callable[[Section, str], None]] = {
     "group": _group,
@@ -379,4 +387,5 @@ _ATTRIBUTES: dict[str, Callable[[Section, str], None]] = {
     "bundle-only": _bundle_only,
     "rtcp-mux": _rtcp_mux,
     "rtcp-rsize": _rtcp_rsize,
+    "extmap-allow-mixed": _mixed,
 }

@@ -36,11 +36,15 @@ class WorkerSpec:
     allow_taps: Sequence[str] = ()
     #: "auto", "c" or "python".
     engine: str = "auto"
+    #: In the order of preference, like "vp9,vp8"; empty for the usual one.
+    codecs: str = ""
 
     def command(self) -> list[str]:
         command = [sys.executable, "-m", "qanun_telemedicine.sfu.worker", "--socket", str(self.socket)]
         command += ["--listen", self.listen, "--advertise", ",".join(self.advertise)]
         command += ["--engine", self.engine]
+        if self.codecs:
+            command += ["--codecs", self.codecs]
         for package in self.allow_taps:
             command += ["--allow-tap", package]
         return command

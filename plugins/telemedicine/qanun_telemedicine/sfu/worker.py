@@ -25,6 +25,7 @@ import uvloop
 
 from qanun_telemedicine.sfu import protocol as p
 from qanun_telemedicine.sfu.busy import Load
+from qanun_telemedicine.sfu.codecs import Preferences
 from qanun_telemedicine.sfu.control import Control
 from qanun_telemedicine.sfu.engine import Address, Engine
 from qanun_telemedicine.sfu.engines import CHOICES, open_engine
@@ -45,12 +46,18 @@ _PR_SET_PDEATHSIG = 1
 class MediaWorker:
     """Everything of one worker process; `serve` runs it."""
 
-    def __init__(self, engine: Engine, hosts: Sequence[Address], allowed_taps: Sequence[str] = _ALLOWED_TAPS) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        hosts: Sequence[Address],
+        allowed_taps: Sequence[str] = _ALLOWED_TAPS,
+        preferences: Preferences | None = None,
+    ) -> None:
         self.engine = engine
         self.paths = Paths(hosts)
         self.boot = secrets.token_hex(8)
         self.control = Control(engine, self.paths, self._emit)
-        self.rooms = Rooms(engine, self.paths, self, self._told)
+        self.rooms = Rooms(engine, self.paths, self, self._told, preferences=preferences)
         self.recordings = Recordings(engine, self.rooms, allowed_taps, self._recording_failed)
         self.draining = self._ends = False
         self.load = Load(engine)
@@ -308,7 +315,7 @@ def _address(text: str, port: int) -> Address:
 async def _main(options: argparse.Namespace) -> None:
     engine = open_engine(options.engine, options.listen)
     hosts = [_address(one, engine.address[1]) for one in options.advertise.split(",") if one]
-    worker = MediaWorker(engine, hosts, [*_ALLOWED_TAPS, *options.allow_tap])
+    worker = MediaWorker(engine, hosts, [*_ALLOWED_TAPS, *options.allow_tap], options.codecs)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.finished.set)
@@ -329,6 +336,12 @@ def main() -> None:
         "--engine", choices=CHOICES, default="auto", help="the data plane; auto: C where it is there, else Python"
     )
     parser.add_argument("--allow-tap", action="append", default=[], help="another package that taps may come from")
+    parser.add_argument(
+        "--codecs",
+        type=Preferences.of,
+        default=Preferences(),
+        help="codecs in the order of preference, like vp9,vp8; with red: sound that repairs single losses by itself",
+    )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
     for noisy in ("aioice", "aiortc"):

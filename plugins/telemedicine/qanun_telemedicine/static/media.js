@@ -359,7 +359,7 @@ export class MediaSession extends EventTarget {
     this.#arrange();
     const audio = wanted.audio ?? 0;
     const video = wanted.video ?? 0;
-    if ((audio || video) && !this.#pending) {
+    if ((audio || video || wanted.codec) && !this.#pending) {
       this.#expect("audio", audio);
       this.#expect("video", video);
       this.#offer();

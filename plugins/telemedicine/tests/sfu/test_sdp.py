@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qanun_telemedicine.sfu import answer, rtp, sdp
+from qanun_telemedicine.sfu import answer, codecs, rtp, sdp
 from qanun_telemedicine.sfu.answer import Local
+from qanun_telemedicine.sfu.codecs import Preferences
 
 OFFERS = Path(__file__).parent / "offers"
 CHROMIUM = (OFFERS / "chromium.sdp").read_bytes().decode()
@@ -63,7 +64,8 @@ def test_the_answer_takes_simulcast_gives_its_ssrcs_and_rejects_what_it_does_not
     assert "a=sendonly" in eye and "a=msid:slot0 " in eye and "simulcast" not in eye
     assert made.count("m=application 0 ") == 1
     assert made.count("192.0.2.9 40000 typ host") == 1
-    assert not re.search("H264|VP9|AV1|PCMU|red/|ulpfec|telephone", made)
+    assert not re.search("PCMU|G722|ulpfec|flexfec|red/90000|telephone", made)
+    assert not re.search("H264|VP9|AV1|red/", section_of(made, "0") + camera), "in one codec they send"
 
 
 def test_sound_and_picture_of_one_index_share_a_stream_so_that_lips_fit() -> None:
@@ -106,8 +108,94 @@ def test_a_stopped_section_is_answered_rejected_and_leaves_the_bundle() -> None:
 
 
 def test_a_browser_without_our_codecs_gets_a_rejected_section_not_an_error() -> None:
-    _, sections, _ = agreed(CHROMIUM.replace("VP8/90000", "XYZ/90000"))
+    _, sections, _ = agreed(re.sub("(VP8|VP9|H264|AV1)/90000", "XYZ/90000", CHROMIUM))
     assert [one.role for one in sections] == ["receive", "rejected", "send", "rejected", "rejected"]
+
+
+def answered(text: str, order: str, shown: str = "", known: list[answer.Agreed] | None = None) -> list[answer.Agreed]:
+    before = {one.mid: one for one in known or []}
+    preferences = Preferences.of(order)
+    return answer.agree(sdp.parse(text), itertools.count(1000), before, preferences, shown.split() or None)
+
+
+def sent_in(sections: list[answer.Agreed]) -> str:
+    return sections[1].track("t", "p", "camera").codec
+
+
+@pytest.mark.parametrize("text", [CHROMIUM, FIREFOX], ids=["chromium", "firefox"])
+def test_the_first_codec_of_the_order_that_both_know_is_sent_in(text: str) -> None:
+    assert sent_in(answered(text, "")) == "vp8"
+    for name in ("h264", "vp9", "av1"):
+        if name in sections_of(text):
+            assert sent_in(answered(text, f"{name},vp8")) == name
+    assert sent_in(answered(re.sub("(VP9|AV1)/90000", "XYZ/90000", text), "av1,vp9,vp8")) == "vp8"
+    with pytest.raises(ValueError, match="theora"):
+        Preferences.of("vp8,theora")
+
+
+def sections_of(text: str) -> frozenset[str]:
+    return answered(text, "")[3].shows()
+
+
+def test_in_what_we_send_every_codec_that_both_know_is_agreed_to() -> None:
+    eye = answered(CHROMIUM, "h264")[3]
+    assert {"vp8", "h264", "vp9", "av1"} <= eye.shows()
+    spec = eye.sender("3")
+    assert spec.codec == "h264" and spec.payloads("h264") == (spec.payload_type, spec.rtx_payload_type)
+    assert spec.payloads("vp8") == (96, 97) and spec.payloads("theora") is None
+    made = answer.write(sdp.parse(CHROMIUM), answered(CHROMIUM, "h264"), LOCAL)
+    part = section_of(made, "3")
+    assert re.search(r"a=fmtp:\d+ level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f\r", part)
+    assert "packetization-mode=0" not in part
+    for kind in re.findall(r"a=rtpmap:(\d+) rtx/90000", part):
+        assert re.search(rf"a=fmtp:{kind} apt=\d+\r", part), "every retransmission says of what"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [
+        ("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f", "h264"),
+        ("profile-level-id=42E034; packetization-mode=1", "h264"),
+        ("packetization-mode=1;profile-level-id=640c1f", "h264-high"),
+        ("packetization-mode=1;profile-level-id=42001f", None),
+        ("packetization-mode=1;profile-level-id=4d001f", None),
+        ("packetization-mode=0;profile-level-id=42e01f", None),
+        ("profile-level-id=42e01f", None),
+        ("packetization-mode=1", None),
+        ("packetization-mode=1;profile-level-id=42e01f42", None),
+        ("", None),
+    ],
+)
+def test_h264_is_taken_in_the_forms_that_every_decoder_reads(parameters: str, name: str | None) -> None:
+    assert codecs.name_of(sdp.Codec(102, "H264", 90000, 1, parameters)) == name
+
+
+def test_what_somebody_in_the_room_cannot_show_is_not_asked_for() -> None:
+    first = answered(CHROMIUM, "vp9,vp8")
+    assert sent_in(first) == "vp9"
+    assert sent_in(answered(CHROMIUM, "vp9,vp8", "vp8 h264", first)) == "vp8", "also when it was"
+    assert sent_in(answered(CHROMIUM, "vp8,vp9", "", first)) == "vp9", "what is in use stays while it may"
+    assert sent_in(answered(CHROMIUM, "vp9", "theora")) == "vp9", "where nothing fits all, something is sent"
+
+
+def test_the_dependency_descriptor_is_there_for_av1_only_and_where_it_fits() -> None:
+    for order, there in (("vp8", False), ("av1", True)):
+        sections = answered(CHROMIUM, order)
+        assert (rtp.DEPENDENCY in sections[1].extensions) == there
+        assert rtp.DEPENDENCY in sections[3].extensions, "others may send it"
+        assert "a=extmap-allow-mixed\r\n" in answer.write(sdp.parse(CHROMIUM), sections, LOCAL)
+    short = CHROMIUM.replace("a=extmap-allow-mixed\r\n", "")
+    assert not any(rtp.DEPENDENCY in one.extensions for one in answered(short, "av1"))
+
+
+def test_sound_with_older_sound_is_asked_for_where_it_is_wanted_and_sent_to_who_takes_it() -> None:
+    plain, doubled = answered(CHROMIUM, "vp8"), answered(CHROMIUM, "vp8,red")
+    assert plain[0].red is None and plain[2].sender("2").red_payload_type == 63
+    assert doubled[0].track("t", "p", "microphone").red_payload_type == 63
+    made = answer.write(sdp.parse(CHROMIUM), doubled, LOCAL)
+    assert "m=audio 9 UDP/TLS/RTP/SAVPF 63 111\r\n" in made and "a=fmtp:63 111/111\r\n" in made
+    assert "m=audio 9 UDP/TLS/RTP/SAVPF 111 63\r\n" in made
+    assert answered(FIREFOX, "vp8,red")[0].red is None
 
 
 WRONG = [
