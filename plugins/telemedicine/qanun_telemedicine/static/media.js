@@ -29,6 +29,17 @@ const SIMULCAST = [
 // Browsers leave the widest layers out where the picture is too small for so many; then fewer are offered.
 const THREE_LAYERS = 960 * 540;
 const TWO_LAYERS = 480 * 270;
+// What a server needs to tell layers apart in AV1, and a receiver of AV1 to put them together again. Not offered by itself.
+const DEPENDENCY = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
+const describeLayers = (transceiver) => {
+  try {
+    const extensions = transceiver.getHeaderExtensionsToNegotiate();
+    for (const one of extensions) if (one.uri === DEPENDENCY) one.direction = "sendrecv";
+    transceiver.setHeaderExtensionsToNegotiate(extensions);
+  } catch {
+    // A browser that cannot be asked offers what it has.
+  }
+};
 const layersOf = (track) => {
   const { width = 0, height = 0 } = track.getSettings();
   const pixels = width * height;
@@ -52,6 +63,7 @@ export class MediaSession extends EventTarget {
   #stream;
   #simulcast;
   #maxBitrate;
+  #scalability;
   #spares;
   #seal;
   #peer = null;
@@ -80,6 +92,7 @@ export class MediaSession extends EventTarget {
     stream = null,
     simulcast = false,
     maxBitrate = 1500000,
+    scalability = null,
     spares = SPARE_SECTIONS,
     seal = null,
   }) {
@@ -90,6 +103,8 @@ export class MediaSession extends EventTarget {
     this.#stream = stream;
     this.#simulcast = simulcast;
     this.#maxBitrate = maxBitrate;
+    // Layers inside of one stream ("L3T3_KEY"), for codecs that have them; others leave it aside.
+    this.#scalability = scalability;
     this.#spares = spares;
     /** Encrypts end to end (`sealing.js`); without it what is sent is encrypted as far as the server. */
     this.#seal = seal;
@@ -238,6 +253,7 @@ export class MediaSession extends EventTarget {
     });
     this.#protect(transceiver, track.kind);
     this.#seal?.outgoing(transceiver.sender, track.kind);
+    if (track.kind === "video") describeLayers(transceiver);
     this.#sources.set(transceiver, source);
   }
 
@@ -246,6 +262,22 @@ export class MediaSession extends EventTarget {
     if (!this.#seal) return;
     const wanted = kind === "audio" ? /^audio\/opus$/i : /^video\/(vp8|rtx)$/i;
     transceiver.setCodecPreferences(RTCRtpReceiver.getCapabilities(kind).codecs.filter((one) => wanted.test(one.mimeType)));
+  }
+
+  /** Which codec it is, and so whether it has layers, is known with the answer. */
+  async #scale() {
+    for (const [transceiver, source] of this.#sources) {
+      const parameters = transceiver.sender.getParameters();
+      const codec = parameters.codecs?.[0]?.mimeType ?? "";
+      if (source !== "camera" || parameters.encodings.length !== 1 || !/(vp9|av1)$/i.test(codec)) continue;
+      if (parameters.encodings[0].scalabilityMode === this.#scalability) continue;
+      parameters.encodings[0].scalabilityMode = this.#scalability;
+      try {
+        await transceiver.sender.setParameters(parameters);
+      } catch (error) {
+        this.#problem("layers", error);
+      }
+    }
   }
 
   /** Layers that nobody receives cost the uplink nothing. */
@@ -270,6 +302,7 @@ export class MediaSession extends EventTarget {
       const transceiver = this.#peer.addTransceiver(kind, { direction: "recvonly" });
       this.#protect(transceiver, kind);
       this.#seal?.incoming(transceiver.receiver, kind);
+      if (kind === "video") describeLayers(transceiver);
     }
     if (kind === "audio") this.#audioSections += count;
     else this.#videoSections += count;
@@ -313,6 +346,8 @@ export class MediaSession extends EventTarget {
       this.#rejoin("answer");
       return;
     }
+    if (peer !== this.#peer) return;
+    if (this.#scalability) await this.#scale();
     if (peer !== this.#peer) return;
     this.#pending = null;
     this.#joined = true;

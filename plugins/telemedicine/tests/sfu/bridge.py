@@ -37,13 +37,13 @@ window.openSocket = (query) => new Promise((resolve) => {
     else window.session.receive(message);
   };
 });
-window.begin = async ({ room, participant, iceServers = [], policy = "all", simulcast = false, media = true, source = null, spares = 2, sealed = false }) => {
+window.begin = async ({ room, participant, iceServers = [], policy = "all", simulcast = false, media = true, source = null, spares = 2, sealed = false, scalability = null }) => {
   let stream = null;
   if (media) stream = source ? await window.fileStream(source) : await navigator.mediaDevices.getUserMedia({ audio: true, video: { width: 640, height: 480 } });
   const send = (message) => window.socket.send(JSON.stringify(message));
   const seal = sealed ? await new (await import("/sealing.js")).Sealing({ send, call: room }).start() : null;
   window.seal = seal;
-  const session = new MediaSession({ send, iceServers, policy, stream, simulcast, spares, seal });
+  const session = new MediaSession({ send, iceServers, policy, stream, simulcast, spares, seal, scalability });
   window.session = session;
   for (const name of ["state", "quality", "problem", "rejoin"]) session.addEventListener(name, (event) => window.note([name, event.detail.state ?? event.detail.code ?? event.detail.reason, String(event.detail.error ?? "")]));
   session.addEventListener("remote", () => {
