@@ -2,19 +2,21 @@
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
+from qanun_telemedicine.sfu import engine_python, payloads
 from qanun_telemedicine.sfu.codecs import Preferences
 from qanun_telemedicine.sfu.quality import LayerChoice
 from qanun_telemedicine.sfu.worker import MediaWorker
 
 from .bridge import Bridge
 from .conftest import Caller, next_port, until
-from .engines import ENGINES
+from .engines import needs_c
 from .test_worker import Inside
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.browser]
@@ -60,7 +62,11 @@ class Clinic:
 Opened = Callable[[str], Any]
 
 
-@pytest_asyncio.fixture(params=ENGINES)
+#: What each codec is to an engine is compared packet by packet elsewhere; here it is about the browsers.
+_ENGINES = [pytest.param("c", marks=needs_c), pytest.param("python", marks=pytest.mark.long)]
+
+
+@pytest_asyncio.fixture(params=_ENGINES)
 async def opened(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Opened]:
     made: list[Clinic] = []
 
@@ -93,7 +99,7 @@ async def shows(caller: Caller, codec: str, width: Callable[[int], bool] = bool,
         raise
 
 
-@pytest.mark.parametrize(("order", "codec"), [("h264,vp8", "H264"), ("vp9,vp8", "VP9"), ("av1,vp8", "AV1")])
+@pytest.mark.parametrize(("order", "codec"), [("h264,vp8", "H264")])
 async def test_each_codec_is_sent_and_shown(opened: Opened, chromium: Browser, order: str, codec: str) -> None:
     clinic = await opened(order)
     callers = [await clinic.caller(chromium, name) for name in ("doctor", "patient")]
@@ -158,18 +164,26 @@ async def test_who_comes_later_and_knows_less_is_seen_and_sees(opened: Opened, c
     await guest.begin("nour-1")
     for caller in (guest, doctor, patient):
         await shows(caller, "VP8")
-    assert not any(what[0] == "rejoin" for caller in (doctor, patient) for _, what in await caller.log())
+    happened = [*await doctor.log(), *await patient.log()]
+    assert not any(what[0] == "rejoin" for _, what in happened)
 
 
-async def test_sound_that_repairs_itself_is_heard(opened: Opened, chromium: Browser) -> None:
+@pytest.mark.parametrize("opened", ["python"], indirect=True)
+async def test_sound_that_repairs_itself_is_heard(
+    opened: Opened, chromium: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carried: list[int | None] = []
+
+    def primary(payload: bytes) -> int | None:
+        carried.append(found := payloads.red_primary(payload))
+        return found
+
+    monkeypatch.setattr(engine_python, "payloads", SimpleNamespace(red_primary=primary))
     clinic = await opened("vp8,red")
     doctor, patient = await clinic.caller(chromium, "doctor"), await clinic.caller(chromium, "patient")
     await doctor.begin("nour-1")
     await patient.begin("nour-1")
     await doctor.sees_and_hears()
-    sends = """async () => { const report = await session.peerConnection.getStats(), found = [];
-      report.forEach((one) => { if (one.type === "outbound-rtp" && one.kind === "audio")
-        found.push(report.get(one.codecId).mimeType); });
-      return found; }"""
-    assert await doctor.page.evaluate(sends) == ["audio/red"]
     await patient.sees_and_hears()
+    assert len(carried) > 100 and None not in carried
+    assert max(found for found in carried if found is not None) > 20, "older sound travels along"
