@@ -37,6 +37,10 @@ class Config:
     turn_certificate: Path | None = None
     turn_certificate_key: Path | None = None
     turn_external: str = ""
+    #: What recognises speech for captions: `pocketsphinx`, or the address of a speech server in the clinic's own network.
+    captions: str = ""
+    captions_model: str = "whisper-1"
+    captions_socket: Path | None = None
     #: The mail server that takes what the clinic sends; without one no mail is sent.
     smtp_host: str = ""
     smtp_port: int = 587
@@ -81,6 +85,7 @@ class Config:
         state = Path(need("QANUN_STATE_DIR")).resolve()
         base_url = environ.get("QANUN_BASE_URL", "http://localhost:8000").rstrip("/")
         database_url = need("QANUN_DATABASE_URL")
+        captions = environ.get("QANUN_CAPTIONS", "").strip()
         return cls(
             database_url=database_url,
             owner_database_url=environ.get("QANUN_OWNER_DATABASE_URL", "").strip() or database_url,
@@ -101,6 +106,9 @@ class Config:
             turn_certificate=path("QANUN_TURN_CERTIFICATE"),
             turn_certificate_key=path("QANUN_TURN_CERTIFICATE_KEY"),
             turn_external=environ.get("QANUN_TURN_EXTERNAL", "").strip(),
+            captions=captions,
+            captions_model=environ.get("QANUN_CAPTIONS_MODEL", "").strip() or "whisper-1",
+            captions_socket=path("QANUN_CAPTIONS_SOCKET") or state / "captions.sock" if captions else None,
             smtp_host=environ.get("QANUN_SMTP_HOST", "").strip(),
             smtp_port=number("QANUN_SMTP_PORT", 587),
             smtp_security=choice("QANUN_SMTP_SECURITY", ("starttls", "tls", "none")),

@@ -16,13 +16,15 @@ from litestar import WebSocket
 
 from qanun.api import Conflict, Context, Forbidden, OpenContext, Unavailable
 from qanun_telemedicine import schemas, service
+from qanun_telemedicine.captions.line import captions_line
 from qanun_telemedicine.check import RoundTrip
+from qanun_telemedicine.listen import listen
 from qanun_telemedicine.media import Media, ice_servers
 from qanun_telemedicine.models import IN_PROGRESS, OPEN, Consultation, Participant
 from qanun_telemedicine.moderation import admitted_guest, confirm_place, in_group, write_concern
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.replies import answer
-from qanun_telemedicine.service import encryption, group
+from qanun_telemedicine.service import captions, encryption, group
 from qanun_telemedicine.settle import settle
 from qanun_telemedicine.sfu.client import MediaError
 
@@ -65,6 +67,14 @@ class Acts:
                 await self._with_row(
                     lambda ctx, row, person: encryption.lend(ctx, row, person, message.sealed), lock=True, inside=True
                 )
+            case schemas.AskCaptions():
+                await self._ask_captions(message.on)
+            case schemas.AnswerCaptions():
+                await self._with_row(
+                    lambda ctx, row, person: captions.answer(ctx, row, person, message.decision, message.version),
+                    lock=True, inside=True,
+                )  # fmt: skip
+                await listen(self.open_context, self._worker(), self.consultation_id)
             case schemas.Compared():
                 await self._with_row(
                     lambda ctx, row, person: encryption.compared(ctx, row, person, message.same), inside=True
@@ -156,6 +166,7 @@ class Acts:
         self.place = "call"
         # Who has not been asked must not be recorded.
         await settle(self.open_context, media, self.consultation_id)
+        await listen(self.open_context, media, self.consultation_id)
         return media
 
     async def _join(self, message: schemas.Join) -> None:
@@ -199,6 +210,16 @@ class Acts:
 
         await self._with_row(ask, lock=True)
         await settle(self.open_context, self._worker(), self.consultation_id)
+
+    async def _ask_captions(self, on: bool) -> None:
+        async def ask(ctx: Context, row: Consultation, person: Participant) -> None:
+            ctx.require(Telemedicine.CONSULTATION_HOLD)
+            if on and captions_line(ctx.runtime) is None:
+                raise Unavailable("nothing writes captions on this server")
+            await captions.ask(ctx, row, person, on)
+
+        await self._with_row(ask, lock=True)
+        await listen(self.open_context, self._worker(), self.consultation_id)
 
     async def _pause_recording(self, on: bool) -> None:
         async def pause(ctx: Context, row: Consultation, person: Participant) -> None:

@@ -41,6 +41,21 @@ def _of_nodes(name: str) -> Callable[[Sequence[str]], int]:
     return run
 
 
+def write_captions(arguments: Sequence[str]) -> int:
+    """`captions`: the process that `QANUN_CAPTIONS` names a recogniser for. Raises ConfigurationError without one."""
+    # Its libraries are large, and no other command needs them.
+    import asyncio
+
+    from qanun_telemedicine.captions.recognisers import recogniser
+    from qanun_telemedicine.captions.service import run
+
+    config = Config.from_environment()
+    if config.captions_socket is None:
+        raise ConfigurationError("QANUN_CAPTIONS names no recogniser")
+    asyncio.run(run(recogniser(config.captions, config.captions_model), config.captions_socket))
+    return 0
+
+
 def turn_configuration(arguments: Sequence[str]) -> int:
     """Write `{state_dir}/turn/turnserver.conf`, readable by this user only, and make the shared secret if there is none.
 
@@ -117,6 +132,10 @@ COMMANDS = (
     CliCommand(
         id="telemedicine.turn-configuration", run=turn_configuration,
         summary="write coturn's configuration from this process's, and make its secret if there is none",
+    ),
+    CliCommand(
+        id="telemedicine.captions", run=write_captions,
+        summary="run the recogniser that writes captions of calls, until told to stop",
     ),
     CliCommand(
         id="telemedicine.load", run=measure_load,

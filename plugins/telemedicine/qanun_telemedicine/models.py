@@ -69,6 +69,10 @@ class Consultation(TenantModel):
     encrypted: Mapped[bool] = mapped_column(default=False)
     #: Nobody who was not in the call yet comes in while this is set.
     locked_at: Mapped[datetime | None]
+    #: The clinic offers that what is said is written along, since then.
+    captions_asked_at: Mapped[datetime | None]
+    #: Which tap of the media worker listens for it; its name says to whom.
+    captions_tap: Mapped[str] = mapped_column(default="")
     #: Somebody of the clinic asked to record, and has not taken it back.
     recording_asked_at: Mapped[datetime | None]
     recording_asked_by: Mapped[uuid.UUID | None]
@@ -95,6 +99,8 @@ class Participant(TenantModel):
     practitioner_id: Mapped[uuid.UUID | None] = practitioner_key(nullable=True)
     #: Of an encrypted call: the public key of the page through which they are in it, as that page said it.
     public_key: Mapped[str] = mapped_column(default="")
+    #: Their answer to what they say being written along, since it was asked: given, refused, or none yet.
+    captions: Mapped[str] = mapped_column(default="")
     #: Asks to speak, since then.
     hand_at: Mapped[datetime | None]
     #: Whether their page says that the microphone is off.

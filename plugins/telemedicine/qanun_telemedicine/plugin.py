@@ -17,6 +17,7 @@ from qanun.api import (
     hookimpl,
 )
 from qanun_telemedicine.audit import AUDIT_EVENTS
+from qanun_telemedicine.captions.line import LIFESPAN as CAPTIONS
 from qanun_telemedicine.commands import COMMANDS
 from qanun_telemedicine.events import EVENT_TYPES
 from qanun_telemedicine.handlers import HANDLERS
@@ -139,7 +140,7 @@ class TelemedicinePlugin(Plugin):
 
     @hookimpl
     def lifespans(self) -> list[Any]:
-        return [LIFESPAN]
+        return [LIFESPAN, CAPTIONS]
 
     @hookimpl
     def cli_commands(self) -> list[Any]:
@@ -159,6 +160,10 @@ class TelemedicinePlugin(Plugin):
             SystemService(
                 id="telemedicine.nodes", command=("{python}", "-m", "qanun", "telemedicine", "nodes-gateway"),
                 ports=(("tcp", 8110),), folders=("nodes", "recordings"), needs="media_nodes",
+            ),
+            SystemService(
+                id="telemedicine.captions", command=("{python}", "-m", "qanun", "telemedicine", "captions"),
+                needs="captions",
             ),
             SystemService(
                 id="telemedicine.turn", command=("turnserver", "-c", "{state_dir}/turn/turnserver.conf"),

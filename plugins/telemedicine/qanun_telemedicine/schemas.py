@@ -159,6 +159,19 @@ class Compared(Said, tag="compared"):
     same: bool
 
 
+class AskCaptions(Said, tag="captions"):
+    """The clinic offers that what is said is written along, or ends it."""
+
+    on: bool
+
+
+class AnswerCaptions(Said, tag="captions-answer"):
+    """Whether one's own words may be."""
+
+    decision: str
+    version: str
+
+
 class Ping(Said, tag="ping"):
     """The page is alive."""
 
@@ -187,6 +200,8 @@ Message = (
     | Group
     | Keys
     | Compared
+    | AskCaptions
+    | AnswerCaptions
     | Ping
     | Servers
 )

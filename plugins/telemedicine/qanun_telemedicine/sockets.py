@@ -18,6 +18,7 @@ from litestar.exceptions import WebSocketDisconnect
 from qanun.api import Context, Invalid, OpenContext, QanunError, Unavailable, still_allowed
 from qanun_telemedicine import schemas, service
 from qanun_telemedicine.acts import Acts, Socket
+from qanun_telemedicine.captions.line import Caption, captions_line
 from qanun_telemedicine.media import ice_servers, media_of
 from qanun_telemedicine.models import ADMITTED, IN_PROGRESS, Consultation, Participant
 from qanun_telemedicine.replies import file_of, media_code, tag
@@ -65,6 +66,8 @@ class Line(Acts):
             works = [self._read(), self._notices(notices), self._watch()]
             if self._media is not None:
                 works.append(self._events(stack.enter_context(self._media.listen(self.room))))
+            if (line := captions_line(runtime)) is not None:
+                works.append(self._captions(stack.enter_context(line.listen(self.room))))
             await self._send(
                 {"type": "welcome", "me": self.person, "ice_servers": servers, "video": self._media is not None}
             )
@@ -208,6 +211,14 @@ class Line(Acts):
                 elif event.event == "recording.failed":
                     problem = str(event.data.get("problem", "failed"))
                     await recording_failed(self.open_context, self.consultation_id, self._worker(), problem)
+
+    async def _captions(self, queue: asyncio.Queue[Caption]) -> None:
+        """What was said, for who is in the call while captions are on."""
+        while True:
+            caption = await queue.get()
+            state = self._last_state or {}
+            if self.place == "call" and (state.get("captions") or {}).get("asked"):
+                await self._send({"type": "caption", "participant": caption.participant, "text": caption.text})
 
     async def _sample(self, figures: dict[str, Any]) -> None:
         now = asyncio.get_running_loop().time()

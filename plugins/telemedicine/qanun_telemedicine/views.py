@@ -12,7 +12,7 @@ from qanun.api import N_, Context, Patient, PatientIdentifier, Practitioner, pat
 from qanun_telemedicine import service
 from qanun_telemedicine.models import ADMITTED, IN_PROGRESS, OPEN, SCHEDULED, WAITING, Consultation, Guest, Participant
 from qanun_telemedicine.permissions import Telemedicine
-from qanun_telemedicine.service import quality, written
+from qanun_telemedicine.service import captions, quality, written
 from qanun_telemedicine.service.listing import called, minutes_waiting
 from qanun_telemedicine.service.presence import connected
 
@@ -52,6 +52,7 @@ async def call_view(
         "sentences": sentences,
         "wording_version": service.wording_version("staff"),
         "picture_words": service.picture_wording(ctx.locale),
+        "captions_words": captions.wording(ctx.locale),
         "chart": patient_href(ctx, patient.id),
         "values": dict(values or {}),
         "errors": dict(errors or {}),
@@ -202,6 +203,7 @@ async def visit_view(ctx: Context, row: Consultation, *, guest: Guest | None = N
         "sentences": sentences,
         "wording_version": service.wording_version(kind),
         "picture_words": service.picture_wording(ctx.locale),
+        "captions_words": captions.wording(ctx.locale),
         "guest": guest,
         "concern": "" if guest else row.concern,
         "address": address,

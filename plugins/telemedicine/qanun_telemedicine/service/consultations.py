@@ -261,7 +261,7 @@ async def end(ctx: Context, row: Consultation) -> None:
     await guests.close_all(ctx, row)
     await encryption.forget(ctx, row)
     row.state, row.ended_at, row.ended_by, row.invitation = ENDED, ctx.now, ctx.actor.id, None
-    row.recording_asked_at = row.recording_asked_by = row.recording_paused_at = None
+    row.recording_asked_at = row.recording_asked_by = row.recording_paused_at = row.captions_asked_at = None
     stays = await presence.stays(ctx, row.id)
     if row.encounter_id is not None:
         known = await ctx.records.read("Encounter", row.encounter_id)

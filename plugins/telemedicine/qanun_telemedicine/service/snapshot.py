@@ -9,8 +9,9 @@ from typing import Any
 from sqlalchemy import select
 
 from qanun.api import Context, Practitioner
+from qanun_telemedicine.captions.line import captions_line
 from qanun_telemedicine.models import ADMITTED, OPEN, SCHEDULED, WAITING, Consultation, Guest, Participant
-from qanun_telemedicine.service import encryption
+from qanun_telemedicine.service import captions, encryption
 from qanun_telemedicine.service.guests import guests_seen
 from qanun_telemedicine.service.listing import called, position
 from qanun_telemedicine.service.notices import notices_of
@@ -72,6 +73,12 @@ async def snapshot(ctx: Context, row: Consultation, me: Participant) -> dict[str
         "picture": asked.question,
         "pictures": asked.mine,
         "encryption": {"on": row.encrypted, "keys": await encryption.lent_to(ctx, row, me)},
+        "captions": {
+            "offered": captions_line(ctx.runtime) is not None and not row.encrypted,
+            "asked": row.captions_asked_at is not None,
+            "mine": me.captions,
+            "wording": captions.WORDING,
+        },
         "recording": {
             "asked": row.recording_asked_at is not None,
             "state": wanted.running.state if wanted.running else "none",
@@ -142,6 +149,7 @@ def _outside(row: Consultation, guest: Guest) -> dict[str, Any]:
         "mute_asked": None,
         "notices": [],
         "encryption": {"on": row.encrypted, "keys": []},
+        "captions": {"offered": False, "asked": False, "mine": "", "wording": captions.WORDING},
         "recording": {
             "asked": False, "state": "none", "needed": 0, "given": 0, "declined": False, "mine": "open",
             "wording": wording_version("guest"),

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 #: A room that nobody is in is closed after this long.
 _EMPTY_S = 600.0
-_ALLOWED_TAPS = ("qanun_telemedicine.recording",)
+_ALLOWED_TAPS = ("qanun_telemedicine.recording", "qanun_telemedicine.captions.ear")
 _PR_SET_PDEATHSIG = 1
 
 

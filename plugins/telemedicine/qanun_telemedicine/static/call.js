@@ -7,6 +7,7 @@
 //
 // The chat, what is shown beside the camera, and end-to-end encryption have files of their own.
 
+import { Captions } from "./captions.js";
 import { Chat } from "./chat.js";
 import { openDevices, closeStream } from "./devices.js";
 import { Extras } from "./extras.js";
@@ -41,6 +42,7 @@ export class Call extends EventTarget {
       if (button && root.contains(button)) this.#press(button);
     });
     this.chat = new Chat(this);
+    new Captions(this);
     this.extras = new Extras(this);
     this.safety = new Safety(this);
     setInterval(() => this.#clock(), 1000);
