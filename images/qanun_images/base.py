@@ -56,19 +56,20 @@ def _patterns() -> list[str]:
     return [f"--dpkgopt={kinds[sign]}={pattern}" for sign, pattern in lines]
 
 
-def place() -> Path:
-    parts = [path.read_bytes() for path in (lock.DEBS, lock.TOOLS, HERE / "accounts.txt", HERE / "not-wanted.txt")]
+def place(*, firmware: bool = False) -> Path:
+    locks = (lock.DEBS, lock.TOOLS, *((lock.FIRMWARE,) if firmware else ()))
+    parts = [path.read_bytes() for path in (*locks, HERE / "accounts.txt", HERE / "not-wanted.txt")]
     parts += [_BEFORE_PACKAGES.encode(), _AFTER_PACKAGES.encode(), _RECIPE.encode()]
     digest = hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
     return CACHE / f"base-{digest[:16]}.tar"
 
 
-def make(steps: Steps, *, offline: bool = False, again: bool = False) -> Path:
+def make(steps: Steps, *, offline: bool = False, again: bool = False, firmware: bool = False) -> Path:
     """Returns the tar, made if need be (a minute). `again` makes one beside the kept one, for comparing."""
-    target = place()
+    target = place(firmware=firmware)
     if target.exists() and not again:
         return target
-    debs = lock.read(lock.DEBS)
+    debs = lock.of_box(firmware=firmware)
     store.fetch(debs.debs, steps, offline=offline)
     bench = tools.make(steps, offline=offline)
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -102,7 +103,8 @@ def make(steps: Steps, *, offline: bool = False, again: bool = False) -> Path:
             target = Path(tempfile.mkstemp(prefix="again-", suffix=".tar", dir=CACHE)[1])
         else:
             for old in CACHE.glob("base-*.tar"):
-                old.unlink()
+                if old not in {place(), place(firmware=lock.FIRMWARE.exists())}:
+                    old.unlink()
         os.replace(work / "base.tar", target)
     finally:
         shutil.rmtree(work, ignore_errors=True)

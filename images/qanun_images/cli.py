@@ -14,7 +14,7 @@ from pathlib import Path
 import bootstrap
 from bootstrap import Missing, Steps
 
-from qanun_images import base, disk, lock, release, slot, store, tools, wheels
+from qanun_images import base, disk, lock, release, secure_boot, slot, store, tools, wheels
 from qanun_images.places import CACHE, HOME, Stale
 
 _ABOUT = """Makes Qanun's image from debs.lock, wheels.lock and this checkout.
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command")
     locking = commands.add_parser("lock", help="write the locks anew")
     locking.add_argument("--wheels", action="store_true", help="only wheels.lock")
+    locking.add_argument("--firmware", dest="only_firmware", action="store_true", help="only firmware.lock")
     locking.set_defaults(run=_lock)
     commands.add_parser("fetch", help="fetch what the locks name").set_defaults(run=_fetch)
     signing = commands.add_parser("sign", help="sign the manifest of a build")
@@ -64,16 +65,26 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--offline", action="store_true", help="fail rather than use a network")
     parser.add_argument("--version", help="another version than the distribution's: for tests of updates")
     parser.add_argument("--trust", type=Path, help="public keys whose releases the box takes: base64, one a line")
+    parser.add_argument("--secure-boot-key", type=Path, help="RSA key (PEM) that signs what the firmware starts")
+    parser.add_argument("--secure-boot-certificate", type=Path, help="its certificate (PEM)")
     parser.add_argument("--sources", type=Path, help="a copy of the sources made before, instead of this checkout")
+    parser.add_argument(
+        "--firmware", action="store_true", help="also microcode and network cards' firmware, not free software"
+    )
     parser.add_argument("--fresh-base", action="store_true", help="make Debian anew although it is kept")
     parser.add_argument("--keep-tree", action="store_true", help="leave the tree that the slot was made from")
 
 
 def _lock(options: argparse.Namespace) -> int:
-    steps = Steps(1 if options.wheels else 2)
+    steps = Steps(1 if options.wheels or options.only_firmware else 2)
+    if options.only_firmware:
+        with steps.step("Firmware"):
+            lock.write_firmware(steps)
+        return 0
     if not options.wheels:
         with steps.step("Debian's packages"):
             lock.write(steps)
+            lock.write_firmware(steps)
     with steps.step("Python's wheels"):
         wheels.write(steps)
     print("Look at what changed (git diff images/*.lock), run ./images/verify, and commit.")
@@ -106,13 +117,14 @@ def _build(options: argparse.Namespace) -> int:
     reason = tools.can_enter()
     if reason:
         raise Missing(reason)
+    signer = secure_boot.given(options.secure_boot_key, options.secure_boot_certificate)
     HOME.mkdir(parents=True, exist_ok=True)
     CACHE.mkdir(parents=True, exist_ok=True)
     later = {"slot": 1, "disk": 2}.get(options.only, 4)
     steps = Steps(6 + later)
     _fetched(steps, offline=options.offline)
     with steps.step("Debian"):
-        base_tar = base.make(steps, offline=options.offline, again=options.fresh_base)
+        base_tar = base.make(steps, offline=options.offline, again=options.fresh_base, firmware=options.firmware)
     folder = options.out.resolve()
     with tempfile.TemporaryDirectory(dir=CACHE) as place:
         sources = options.sources
@@ -121,10 +133,20 @@ def _build(options: argparse.Namespace) -> int:
             wheels.copy_sources(sources)
         with steps.step("Slot and boot file"):
             made = slot.build(
-                steps, folder, sources=sources, base_tar=base_tar, label=options.version, trusted=options.trust
+                steps,
+                folder,
+                sources=sources,
+                base_tar=base_tar,
+                label=options.version,
+                trusted=options.trust,
+                firmware=options.firmware,
             )
         if options.fresh_base:
             base_tar.unlink()
+        unsigned: dict[str, str] = {}
+        if signer is not None:
+            unsigned = {path.name: release.sha256(path) for path in sorted(folder.glob("*.efi"))}
+            secure_boot.sign(made, signer)
         more: list[tuple[str, Callable[[Steps, slot.Slot], object]]] = [
             ("Disk", disk.disk), ("Disk for virtual machines", disk.qcow2), ("Installer", disk.installer),
         ]  # fmt: skip
@@ -132,7 +154,7 @@ def _build(options: argparse.Namespace) -> int:
             with steps.step(name):
                 make(steps, made)
         with steps.step("What is in it, hashes and manifest"):
-            release.write(steps, made, sources)
+            release.write(steps, made, sources, unsigned)
     if options.only:
         made.installer_file.unlink()
     for name in ("esp.img", "loader.conf", *(() if options.keep_tree else ("initrd", "vmlinuz"))):

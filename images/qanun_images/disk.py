@@ -16,12 +16,11 @@ from bootstrap import Steps
 
 from qanun_images import tools
 from qanun_images.places import DISK_MIB, ESP_MIB, MIB, SLOT_MIB, STICK_ESP_MIB
-from qanun_images.slot import Slot, identity
+from qanun_images.slot import LOADER, Slot, identity
 
 _ESP_TYPE = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 _ROOT_TYPE = "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709"
 _LOADER = b"timeout 0\nconsole-mode keep\neditor no\n"
-_BOOT = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi"
 _SECTORS = MIB // 512
 
 
@@ -60,7 +59,8 @@ def installer(steps: Steps, slot: Slot) -> Path:
     esp = _esp(slot, "stick.img", STICK_ESP_MIB, {
         f"EFI/Linux/{slot.installer_file.name}": slot.installer_file,
         f"qanun/{slot.boot_file.name}": slot.boot_file, "qanun/manifest.json": manifest,
-    }, copies={"qanun/systemd-bootx64.efi": _BOOT})  # fmt: skip
+        f"qanun/{LOADER}": slot.folder / LOADER,
+    })  # fmt: skip
     made = _assemble(slot, "installer.raw", 1 + STICK_ESP_MIB + size + 1, partitions, {0: esp, 1: slot.image})
     esp.unlink()
     manifest.unlink()
@@ -72,8 +72,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _esp(slot: Slot, name: str, size: int, files: Mapping[str, Path], copies: Mapping[str, str] | None = None) -> Path:
-    """A FAT32 image with the boot loader, `files` (path inside → file) and `copies` (path inside → file of the tools)."""
+def _esp(slot: Slot, name: str, size: int, files: Mapping[str, Path]) -> Path:
+    """A FAT32 image with the boot loader and `files` (path inside → file)."""
     image = slot.folder / name
     image.unlink(missing_ok=True)
     with image.open("wb") as made:
@@ -81,18 +81,17 @@ def _esp(slot: Slot, name: str, size: int, files: Mapping[str, Path], copies: Ma
     loader = slot.folder / "loader.conf"
     loader.write_bytes(_LOADER)
     wanted = {
-        "EFI/BOOT/BOOTX64.EFI": _BOOT,
-        "EFI/systemd/systemd-bootx64.efi": _BOOT,
+        "EFI/BOOT/BOOTX64.EFI": f"/out/{LOADER}",
+        f"EFI/systemd/{LOADER}": f"/out/{LOADER}",
         "loader/loader.conf": "/out/loader.conf",
     }
-    wanted |= dict(copies or {})
     wanted |= {inside: f"/out/{path.name}" for inside, path in files.items()}
     folders = sorted({str(parent) for inside in wanted for parent in Path(inside).parents if str(parent) != "."})
     script = [
         "set -eu",
         f"mkfs.vfat -F 32 -n QANUN-ESP -i {identity(f'{name} {slot.version}')[:8]} --invariant /out/{name} > /dev/null",
     ]
-    for path in {str(path) for path in files.values()} | {str(loader)}:
+    for path in {str(path) for path in files.values()} | {str(loader), str(slot.folder / LOADER)}:
         os.utime(path, (slot.epoch, slot.epoch))
     script += [f"mmd -i /out/{name} ::/{folder}" for folder in folders]
     for inside, source in sorted(wanted.items()):

@@ -16,7 +16,7 @@ from qanun_images.places import HERE
 from qanun_images.sources import Deb
 
 _HEAD = "# Written by ./images/build lock from {source}. name version architecture sha256 suite path\nepoch {epoch}\n"
-DEBS, TOOLS = HERE / "debs.lock", HERE / "tools.lock"
+DEBS, TOOLS, FIRMWARE = HERE / "debs.lock", HERE / "tools.lock", HERE / "firmware.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +55,20 @@ def write(steps: Steps) -> None:
         debs = sources.resolve(names(source))
         body = "".join(" ".join(astuple(deb)) + "\n" for deb in debs)
         path.write_text(_HEAD.format(source=source.name, epoch=epoch) + body, encoding="utf-8")
+
+
+def write_firmware(steps: Steps) -> None:
+    """What --firmware adds to debs.lock, which stays as it is."""
+    steps.tell("reading Debian's package lists")
+    sources.update(steps)
+    source = HERE / "firmware.txt"
+    there = {deb.name for deb in read(DEBS).debs}
+    debs = [deb for deb in sources.resolve(names(source)) if deb.name not in there]
+    body = "".join(" ".join(astuple(deb)) + "\n" for deb in debs)
+    FIRMWARE.write_text(_HEAD.format(source=source.name, epoch=read(DEBS).epoch) + body, encoding="utf-8")
+
+
+def of_box(*, firmware: bool) -> Lock:
+    """What the box carries."""
+    debs = read(DEBS)
+    return Lock(debs.epoch, (*debs.debs, *read(FIRMWARE).debs)) if firmware else debs

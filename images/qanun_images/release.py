@@ -19,10 +19,10 @@ from bootstrap import Missing, Steps
 
 from qanun_images import lock, sbom, wheels
 from qanun_images.places import PYTHON
-from qanun_images.slot import Slot
+from qanun_images.slot import LOADER, Slot
 
 _REVISION = re.compile(r"""^revision(?:: str)? = ["']([^"']+)["']""", re.MULTILINE)
-_HASHED = ("slot.img", "qanun_*.efi", "disk.raw", "disk.qcow2", "installer.raw", "sbom.cdx.json")
+_HASHED = ("slot.img", "qanun_*.efi", "disk.raw", "disk.qcow2", "installer.raw", LOADER, "sbom.cdx.json")
 
 
 def sha256(path: Path) -> str:
@@ -30,18 +30,21 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write(steps: Steps, slot: Slot, sources: Path) -> None:
-    """`sbom.cdx.json`, `manifest.json`, `SHA256SUMS` and the licences' list, beside the slot."""
+def write(steps: Steps, slot: Slot, sources: Path, unsigned: Mapping[str, str] | None = None) -> None:
+    """`sbom.cdx.json`, `manifest.json`, `SHA256SUMS` and the licences' list, beside the slot. `unsigned` are the hashes of
+    boot files before they were signed for Secure Boot: what anybody can build again."""
     folder = slot.folder
     parts = sbom.document(slot.tree, sources, slot.version, slot.epoch)
     _json(folder / "sbom.cdx.json", parts)
     steps.tell("hashing")
-    hashes = write_manifest(slot, schema(slot.tree))
+    hashes = write_manifest(slot, schema(slot.tree), unsigned)
     hashes["manifest.json"] = sha256(folder / "manifest.json")
     (folder / "SHA256SUMS").write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(hashes.items())))
 
 
-def write_manifest(slot: Slot, known: Mapping[str, Sequence[str]]) -> dict[str, str]:
+def write_manifest(
+    slot: Slot, known: Mapping[str, Sequence[str]], unsigned: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """`manifest.json` over what lies in the build's folder; the hashes in it. `known` are the revisions of tables."""
     folder = slot.folder
     files = sorted({path for pattern in _HASHED for path in folder.glob(pattern)})
@@ -49,8 +52,9 @@ def write_manifest(slot: Slot, known: Mapping[str, Sequence[str]]) -> dict[str, 
     _json(folder / "manifest.json", {
         "product": "qanun", "version": slot.version, "epoch": slot.epoch, "roothash": slot.roothash,
         "distributions": slot.source, "schema": known,
-        "locks": {path.name: sha256(path) for path in (lock.DEBS, lock.TOOLS, wheels.LOCK)},
+        "locks": {path.name: sha256(path) for path in (lock.DEBS, lock.TOOLS, lock.FIRMWARE, wheels.LOCK)},
         "files": {name: {"sha256": digest, "size": (folder / name).stat().st_size} for name, digest in hashes.items()},
+        **({"unsigned": dict(unsigned)} if unsigned else {}),
     })  # fmt: skip
     return hashes
 

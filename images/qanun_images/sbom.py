@@ -48,7 +48,8 @@ def _component(kind: str, purl: str, name: str, version: str, sha256: str, licen
 
 
 def _debian(tree: Path) -> Iterator[dict[str, Any]]:
-    for deb in lock.read(lock.DEBS).debs:
+    firmware = "\nintel-microcode " in (tree / "usr/lib/qanun/packages").read_text()
+    for deb in lock.of_box(firmware=firmware).debs:
         copyright_file = tree / "usr/share/doc" / deb.name / "copyright"
         text = copyright_file.read_text(encoding="utf-8", errors="replace") if copyright_file.is_file() else ""
         # Only files in Debian's machine-readable form name licences so that a program can tell.

@@ -25,6 +25,8 @@ from qanun_images.places import HERE, SLOT_BUDGET, version
 
 _NAMES = uuid.UUID("c0a5f4e2-51c7-4d44-9f0e-6a2b1d2f7a11")
 _BLOCK = 4096
+#: The boot loader, as it lies beside the slot and on every start-up partition.
+LOADER = "systemd-bootx64.efi"
 # Debian's own account of what is installed would go stale on a var that outlives the slot; the list in /usr stays true.
 _GONE = (
     "var/lib/dpkg", "var/lib/apt", "var/cache", "var/log", "var/backups", "var/lib/ucf", "var/lib/ieee-data", "var/lib/pam", "var/lib/python",
@@ -96,6 +98,7 @@ def build(
     base_tar: Path,
     label: str | None = None,
     trusted: Path | None = None,
+    firmware: bool = False,
 ) -> Slot:
     """Build into `folder` (made anew) from copied sources and a base. `label` is another version for tests of updates;
     `trusted` lists the public keys whose releases the box takes (base64 of 32 bytes, one a line).
@@ -113,7 +116,7 @@ def build(
         bench, ["tar", "-xpf", "/in/base.tar", "-C", "/out/tree", "--numeric-owner", "--xattrs", "--xattrs-include=*"],
         binds={base_tar: "/in/base.tar", folder: "/out"}, epoch=epoch,
     )  # fmt: skip
-    packages = [f"{deb.name} {deb.version} {deb.architecture}\n" for deb in lock.read(lock.DEBS).debs]
+    packages = [f"{deb.name} {deb.version} {deb.architecture}\n" for deb in lock.of_box(firmware=firmware).debs]
     wheels.ours(steps, bench, sources, folder / "wheels", epoch)
     application.install(steps, tree, bench, sources, folder / "wheels", epoch)
     steps.tell("making a box of it")
@@ -132,6 +135,7 @@ def build(
     steps.tell("compressing the root")
     roothash, size = _seal(bench, folder, release, epoch)
     _boot_files(bench, folder, release, epoch, kernel, roothash, size)
+    shutil.copyfile(bench / "usr/lib/systemd/boot/efi/systemd-bootx64.efi", folder / LOADER)
     if (folder / "slot.img").stat().st_size > SLOT_BUDGET:
         raise Missing(f"the slot has {(folder / 'slot.img').stat().st_size} bytes; {SLOT_BUDGET} is the most")
     source = hashlib.sha256(

@@ -95,7 +95,9 @@ def update(steps: Steps) -> None:
     """Fetch Debian 13's lists; raises Missing when the mirror does not answer."""
     _OWN.mkdir(parents=True, exist_ok=True)
     signed = f" [signed-by={_KEYRING}]" if _KEYRING.exists() else ""
-    lines = [f"deb{signed} {address} {suite} main\n" for suite, address in sorted(base_addresses().items())]
+    lines = [
+        f"deb{signed} {address} {suite} main non-free-firmware\n" for suite, address in sorted(base_addresses().items())
+    ]
     (_OWN / "sources.list").write_text("".join(lines))
     run(apt("update", "--error-on=any"), on_line=steps.tell)
 
@@ -104,7 +106,7 @@ def _stanzas() -> Iterator[tuple[str, dict[str, str]]]:
     """(suite, fields) of every package that the mirror has now."""
     wanted = re.compile(r"^(Package|Version|Architecture|Filename|SHA256|Priority|Essential): (.*)$", re.MULTILINE)
     for file in sorted((_OWN / "state" / "lists").glob("*_Packages")):
-        named = re.search(rf"_dists_({RELEASE}(?:-\w+)?)_main_", file.name)
+        named = re.search(rf"_dists_({RELEASE}(?:-\w+)?)_(?:main|non-free-firmware)_", file.name)
         if named:
             for stanza in file.read_text(encoding="utf-8").split("\n\n"):
                 fields = dict(wanted.findall(stanza))

@@ -86,7 +86,9 @@ class Releases:
         target = self.folder / f"{version}.tar"
         if target.exists() and os.environ.get("QANUN_VM_BUILT"):
             return target
-        made = slot.again(Steps(1), self.slot, self.folder / "next", version, change)
+        steps = Steps(1)
+        with steps.step(f"Release {version}"):
+            made = slot.again(steps, self.slot, self.folder / "next", version, change)
         try:
             release.write_manifest(made, release.schema(made.tree))
             release.sign(made.folder, self.key)

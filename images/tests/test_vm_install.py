@@ -1,8 +1,14 @@
 """The installer from its stick, on an emulated machine: with a file that answers everything, and with somebody at the console."""
 
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
 import pytest
 from qanun_images import vm
-from qanun_images.places import MIB
+from qanun_images.places import HERE, MIB
 
 from images.tests import machines
 from images.tests.machines import PATIENCE
@@ -54,18 +60,62 @@ def test_with_a_file_nothing_is_asked_and_the_machine_switches_itself_off(instal
     assert "Qanun is installed" in noted and "stopped" not in noted
 
 
-def test_the_disk_starts_by_itself_with_the_site_that_the_stick_brought(installed, releases, work, key):
-    disk = installed[0]
-    with vm.started(disk, work / "machine", key=key) as machine:
+@pytest.fixture(scope="module")
+def server(installed, work, key):
+    """The machine that the stick left behind, running, with another disk in it."""
+    second = vm.blank(work / "second.qcow2", 10 * 1024)
+    with vm.started(installed[0], work / "machine", key=key, disks=[second]) as machine:
         machine.wait_healthy(PATIENCE)
-        machines.wait_blessed(machine, releases.version)
-        assert machines.labels(machine) == ["qanun-esp", f"qanun-root-{releases.version}", "_empty", "qanun-var"]
-        assert "site.toml" not in machine.run("ls /efi/qanun 2>/dev/null", check=False)
-        assert machine.run("cat /var/lib/qanun/site.toml") == machines.site(key)
-        size = (releases.first / "slot.img").stat().st_size
-        read = machine.run(f"head -c {size} /dev/disk/by-partlabel/qanun-root-{releases.version} | sha256sum")
-        assert read.split()[0] == machines.digest(releases.first / "slot.img")
+        yield machine
         machine.switch_off()
+
+
+def test_the_disk_starts_by_itself_with_the_site_that_the_stick_brought(server, releases, key):
+    machines.wait_blessed(server, releases.version)
+    assert machines.labels(server) == ["qanun-esp", f"qanun-root-{releases.version}", "_empty", "qanun-var"]
+    assert "site.toml" not in server.run("ls /efi/qanun 2>/dev/null", check=False)
+    assert server.run("cat /var/lib/qanun/site.toml") == machines.site(key)
+    size = (releases.first / "slot.img").stat().st_size
+    read = server.run(f"head -c {size} /dev/disk/by-partlabel/qanun-root-{releases.version} | sha256sum")
+    assert read.split()[0] == machines.digest(releases.first / "slot.img")
+
+
+def played(server, work, playbook, **variables):
+    """(exit code, what was said) of a playbook run against the machine, as from somebody's own computer."""
+    inventory = work / "clinic.yml"
+    host = {"ansible_host": "127.0.0.1", "ansible_port": server.ssh_port, "ansible_user": "root",
+            "ansible_ssh_private_key_file": str(server.key), "ansible_ssh_common_args": "-o StrictHostKeyChecking=no "
+            "-o UserKnownHostsFile=/dev/null", "qanun_site": tomllib.loads(machines.site(server.key))}  # fmt: skip
+    inventory.write_text(json.dumps({"clinics": {"hosts": {"box": host}}}))
+    command = [
+        Path(sys.executable).with_name("ansible-playbook"),
+        playbook,
+        "-i",
+        inventory,
+        "-e",
+        json.dumps(variables),
+    ]
+    done = subprocess.run(
+        command, cwd=HERE.parent / "ansible", capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_the_same_program_puts_the_image_onto_a_named_disk_over_ssh_and_spares_the_one_in_use(server, releases, work):
+    wanted = {"install_onto": "image", "qanun_image": str(releases.first)}
+    code, said = played(server, work, "install.yml", **wanted)
+    assert code != 0 and "Say onto which disk" in said
+    before = machines.table(server)
+    code, said = played(server, work, "install.yml", **wanted, install_disk="vda", install_replace="vda")
+    assert code != 0 and "vda is in use" in said, said
+    assert machines.table(server) == before
+    code, said = played(server, work, "install.yml", **wanted, install_disk="vdb")
+    assert code == 0 and "changed=" in said, said
+    assert server.run("lsblk -rno PARTLABEL /dev/vdb").split() == [
+        "qanun-esp",
+        f"qanun-root-{releases.version}",
+        "_empty",
+    ]
 
 
 def test_a_stick_that_is_left_in_and_a_disk_with_a_qanun_are_not_touched_unless_named(installed, releases, work, key):
