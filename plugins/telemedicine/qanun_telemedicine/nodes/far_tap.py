@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from qanun_telemedicine.nodes import link
+from qanun_telemedicine.recording.matroska import PICTURES
 from qanun_telemedicine.sfu.tap import Tap, Track
 
 SOCKET = "QANUN_NODE_TAPS"
@@ -29,6 +30,8 @@ _AGAIN_S, _GIVE_UP_S, _ANSWER_S = 0.2, 15.0, 5.0
 
 class FarTap(Tap):
     """One recording's packets on their way to the recorder."""
+
+    codecs = PICTURES
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._recording = str(options["recording"])

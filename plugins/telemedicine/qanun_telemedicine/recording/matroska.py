@@ -42,6 +42,10 @@ CODECS = {
 }
 
 
+#: Pictures that can be recorded, by the names that the SFU gives to codecs.
+PICTURES = frozenset(codec.parameter for codec in CODECS.values() if codec.kind == "video")
+
+
 def header(*, live: bool, segment_size: int = 0, document: str = "") -> bytes:
     """EBML header and the opening of the Segment, of unknown size when `live`. `document`: "webm" or "matroska"."""
     head = ebml.element(

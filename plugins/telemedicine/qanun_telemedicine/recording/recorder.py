@@ -28,7 +28,7 @@ from typing import Any
 from qanun.api import Key
 from qanun_telemedicine.recording.clock import SenderClock
 from qanun_telemedicine.recording.journal import SUFFIX, Block, JournalWriter
-from qanun_telemedicine.recording.matroska import CODECS
+from qanun_telemedicine.recording.matroska import CODECS, PICTURES
 from qanun_telemedicine.recording.track import Placed, Track, TrackRecorder, mime
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,9 @@ def options(directory: Path, key: Key, context: bytes) -> dict[str, str]:
 
 class Recorder:
     """Records every track it is told of until `close`. Its methods never block on the disk, except `close`."""
+
+    #: Pictures in other codecs would be refused: while a room is recorded, everybody is asked to send in these.
+    codecs = PICTURES
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         directory, key, context = _checked(options)

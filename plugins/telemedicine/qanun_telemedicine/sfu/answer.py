@@ -176,11 +176,14 @@ def received(
     section: Section, preferences: Preferences, shown: Collection[str] | None, before: str = ""
 ) -> Offered | None:
     """The codec in which a client should send here; `before`: the one in use."""
-    order = preferences.video if section.kind == "video" else ("opus",)
-    usable = codecs.usable(section, order)
-    fitting = [one for one in usable if shown is None or section.kind != "video" or one.name in shown]
+    if section.kind != "video":
+        return next(iter(codecs.usable(section, ("opus",))), None)
+    preferred = codecs.usable(section, preferences.video)
+    fitting = [one for one in preferred if shown is None or one.name in shown]
     kept = [one for one in fitting if one.name == before]
-    return next(iter(kept or fitting or usable), None)
+    # Better an unwanted codec than one that somebody cannot show.
+    rescue = codecs.usable(section, [name for name in codecs.VIDEO if shown is not None and name in shown])
+    return next(iter(kept or fitting or rescue or preferred), None)
 
 
 def _agree(

@@ -32,7 +32,8 @@ class Preferences:
 
     @classmethod
     def of(cls, text: str) -> "Preferences":
-        """From "h264,vp8" or "vp8,red"; what is not named is not used. Raises ValueError for an unknown name."""
+        """From "h264,vp8" or "vp8,red"; what is not named is used only where nothing else
+        fits everybody. Raises ValueError for an unknown name."""
         names = [name.strip().lower() for name in text.split(",") if name.strip()]
         video = tuple(dict.fromkeys(name for name in names if name != "red"))
         unknown = [name for name in video if name not in VIDEO]

@@ -38,6 +38,7 @@ class Recordings:
         self._failed = failed
         self._running: dict[str, _Recording] = {}
         rooms.on_track = self._track
+        rooms.recordable = self._codecs
 
     async def start(
         self, room: str, name: str, path: str, options: Mapping[str, Any], participants: Sequence[str] | None
@@ -53,6 +54,8 @@ class Recordings:
         self._running[name] = recording
         for track in opened.tracks():
             self._track_of(recording, track, True)
+        # Who sends in a codec that cannot be kept is asked for another one.
+        self._rooms.assign(opened)
         return tap.status()
 
     async def stop(self, name: str) -> dict[str, Any]:
@@ -90,6 +93,10 @@ class Recordings:
         if recording is None:
             raise Refused("no-recording", f"recording {name!r} does not run")
         return recording
+
+    def _codecs(self, room: Room) -> frozenset[str] | None:
+        kept = [recording.tap.codecs for recording in self._running.values() if recording.room == room.id]
+        return frozenset.intersection(*kept) if kept else None
 
     def _track(self, room: Room, track: TrackSpec, added: bool) -> None:
         for recording in self._running.values():

@@ -140,6 +140,8 @@ class Rooms:
         self._fingerprint = next(one.value for one in self.certificate.getFingerprints() if one.algorithm == "sha-256")
         #: Told of tracks that come and go, for recordings.
         self.on_track: Callable[[Room, TrackSpec, bool], None] = lambda room, track, added: None
+        #: The video codecs that can be recorded in a room while it is; None for any.
+        self.recordable: Callable[[Room], frozenset[str] | None] = lambda room: None
 
     def __iter__(self) -> "itertools.chain[Room]":
         return itertools.chain(self._rooms.values())
@@ -218,7 +220,7 @@ class Rooms:
     def _negotiate(self, participant: Participant, offer: sdp.Offer, given: Mapping[str, str]) -> str:
         named = answer.sources(given)
         agreed = answer.agree(
-            offer, participant.ssrcs, participant.agreed, self.preferences, self._shown_by_others(participant)
+            offer, participant.ssrcs, participant.agreed, self.preferences, self._fitting(participant)
         )
         if sum(one.role == "receive" for one in agreed) > participant.room.limits.tracks:
             raise Refused("too-many-tracks", "too many tracks are published")
@@ -238,16 +240,17 @@ class Rooms:
         )
         return answer.write(offer, agreed, local)
 
-    @staticmethod
-    def _shown_by_others(participant: Participant) -> frozenset[str] | None:
-        """The video codecs that everybody else in the room can show; None for any."""
-        others = [one.shows() for one in participant.room.participants.values() if one.id != participant.id]
-        known = [shows for shows in others if shows is not None]
+    def _fitting(self, participant: Participant) -> frozenset[str] | None:
+        """The video codecs that everybody else in the room can show, and a running recording can keep; None for any."""
+        able = [one.shows() for one in participant.room.participants.values() if one.id != participant.id]
+        able.append(self.recordable(participant.room))
+        known = [codecs for codecs in able if codecs is not None]
         return frozenset.intersection(*known) if known else None
 
     def _outdated(self, participant: Participant) -> bool:
-        """Somebody came who cannot show what is sent here, and there is another codec for all: the page should offer again."""
-        shown = self._shown_by_others(participant)
+        """What is sent here cannot be shown by somebody who came, or not be recorded, and there is a codec for all: the page
+        should offer again."""
+        shown = self._fitting(participant)
         for mid, track in participant.tracks.items():
             if track.kind != "video" or shown is None or track.codec in shown:
                 continue

@@ -28,6 +28,11 @@ class Track(Protocol):
 class Tap(Protocol):
     """Constructed with the `options` of the request that asked for it."""
 
+    @property
+    def codecs(self) -> frozenset[str]:
+        """The video codecs that it can take, as `payloads.CODECS` names them."""
+        ...
+
     def track_added(self, track: Track) -> None: ...
 
     def track_removed(self, track: Track) -> None: ...

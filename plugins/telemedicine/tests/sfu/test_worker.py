@@ -24,15 +24,19 @@ from aioice import stun
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from qanun.crypto import Key, bind
+from qanun_telemedicine.recording.recorder import options
 from qanun_telemedicine.sfu import protocol as p
 from qanun_telemedicine.sfu import rtp, transport, worker
 from qanun_telemedicine.sfu.client import MediaClient, MediaError, MediaUnavailable
+from qanun_telemedicine.sfu.codecs import Preferences
 from qanun_telemedicine.sfu.engines import open_engine
 from qanun_telemedicine.sfu.worker import MediaWorker
 
 from .conftest import Clinic, next_port, own_address, until
 from .engines import ENGINES
 from .peer import Peer
+from .test_sdp import CHROMIUM
 
 pytestmark = pytest.mark.asyncio
 
@@ -422,3 +426,33 @@ async def test_the_worker_and_its_recorder_carry_neither_the_web_nor_the_databas
     rooms = {name.split(".")[1] for name in loaded if name.startswith("qanun.")}
     assert rooms == {"api", "crypto", "errors"}
     assert not loaded & {"litestar", "sqlalchemy", "jinja2", "psycopg", "pluggy"}
+
+
+async def test_while_it_is_recorded_everybody_sends_what_can_be_kept(tmp_path: Path) -> None:
+    inside = Inside(tmp_path)
+    await inside.start()
+    inside.worker.rooms.preferences = Preferences.of("vp9")
+    client = inside.client
+    rooms = {"nour": client, "other": client}
+    for room in rooms:
+        await client.open_room(room)
+        described = await client.join(room, "doctor", CHROMIUM)
+        assert _sent_in(described.sdp) == "VP9"
+    chosen = options(tmp_path, Key(bytes(32)), bind("t", "r", "recording", "1"))
+    await client.start_recording("nour", "rec", "qanun_telemedicine.recording.recorder:Recorder", chosen)
+
+    def asked() -> list[str]:
+        return [one.room for one in inside.events if one.data.get("wanted", {}).get("codec")]
+
+    await until(asked, "the page is asked to offer again")
+    assert set(asked()) == {"nour"}, "where nothing is recorded nothing changes"
+    assert _sent_in((await client.offer("nour", "doctor", CHROMIUM)).sdp) == "VP8"
+    assert _sent_in((await client.offer("other", "doctor", CHROMIUM)).sdp) == "VP9"
+    assert _sent_in((await client.join("nour", "patient", CHROMIUM)).sdp) == "VP8", "also who comes later"
+    await inside.stop()
+
+
+def _sent_in(description: str) -> str:
+    """The codec of the camera in an answer."""
+    camera = next(part for part in description.split("\r\nm=") if "a=mid:1\r\n" in part)
+    return str(re.search(r"a=rtpmap:\d+ (\w+)/", camera)[1])  # type: ignore[index]
