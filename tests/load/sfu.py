@@ -1,9 +1,11 @@
 """Processor time of the media worker per delivered packet, beside Debian's Janus in the same run.
 
 One publisher, several subscribers in one room; every run is a process of its own, the systems take turns, and the
-medians are compared. The forwarding process has one processor to itself, the clients the other.
+medians are compared. The forwarding process has one processor to itself, the clients the other. Janus runs as Debian ships it
+and in its best configuration. Whole rooms, and people who only wait: `python -m tests.load rooms`.
 
-    python -m tests.load sfu [--rounds 3] [--subscribers 3] [--rate 2000] [--profile gcm|cm|both] [--only c python janus]
+    python -m tests.load sfu [--rounds 3] [--subscribers 1 3 10] [--rate 2000] [--profile gcm|cm|both]
+                             [--only c python janus janus-best] [--quick]
 """
 
 import argparse
@@ -23,7 +25,9 @@ from tests.load import machine
 
 #: The SRTP profiles that browsers can agree on, as OpenSSL calls them.
 _PROFILES = {"gcm": "SRTP_AEAD_AES_256_GCM", "cm": "SRTP_AES128_CM_SHA1_80"}
-_SYSTEMS = ("janus", "c", "python")
+_SYSTEMS = ("janus", "janus-best", "c", "python")
+#: What leaves is held to this, so that many subscribers do not fill the clients' processor.
+_MOST_OUT = 8_000
 _GCM, _CM = "AEAD_AES_256_GCM", "AES128_CM_SHA1_80"
 #: (our profile, Janus's profile, the share of its CPU that our engines may use, when this happens).
 #: Debian's libsrtp computes SHA-1 slowly, so Janus gains more from GCM than we do; Chromium never agrees on it with
@@ -32,6 +36,11 @@ BARS = (
     (_GCM, _CM, {"c": 0.5, "python": 0.8}, "each as it agrees with Chromium"),
     (_CM, _CM, {"c": 0.5, "python": 0.8}, "both with the older profile"),
     (_GCM, _GCM, {"c": 0.6, "python": 1.0}, "both with the newer profile"),
+)
+#: The same beside the best configuration.
+BEST_BARS = (
+    (_GCM, _CM, {"c": 0.8}, "each as it agrees with Chromium"),
+    (_CM, _CM, {"c": 0.8}, "both with the older profile"),
 )
 
 
@@ -54,6 +63,7 @@ class Result:
 
     system: str
     profile: str
+    subscribers: int
     us: float
     us_ticks: float
     sent: int
@@ -72,7 +82,8 @@ def main(arguments: list[str]) -> int:
         prog="python -m tests.load sfu", description="CPU per delivered packet, beside Janus."
     )
     parser.add_argument("--rounds", type=int, default=3, help="runs of each, taking turns; the median counts")
-    parser.add_argument("--subscribers", type=int, default=3)
+    parser.add_argument("--subscribers", type=int, nargs="+", default=[3], help="one after the other, like 1 3 10")
+    parser.add_argument("--quick", action="store_true", help="one short run of each: that it works, not what it costs")
     parser.add_argument("--packets", type=int, default=12_000, help="packets the publisher sends in one run")
     parser.add_argument("--rate", type=int, default=2_000, help="packets a second")
     parser.add_argument("--size", type=int, default=1_100, help="bytes of payload")
@@ -81,7 +92,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", type=Path, help="append every run to this file")
     parser.add_argument("--run", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    if options.quick:
+        options.rounds, options.packets = 1, min(options.packets, 2_000)
     if options.run:
+        options.subscribers = options.subscribers[0]
         print(json.dumps(asdict(asyncio.run(_one(options)))))
         return 0
     return _table(options)
@@ -91,31 +105,38 @@ def _table(options: argparse.Namespace) -> int:
     from tests.load.janus import Janus
 
     systems = list(options.only)
-    if "janus" in systems and (reason := Janus.missing()):
+    if any(name.startswith("janus") for name in systems) and (reason := Janus.missing()):
         print(f"not compared: {reason}")
-        systems.remove("janus")
+        systems = [name for name in systems if not name.startswith("janus")]
     profiles = ["cm", "gcm"] if options.profile == "both" else [options.profile]
-    results: list[Result] = []
-    for turn in range(options.rounds):
-        for profile in profiles:
-            for system in systems if turn % 2 == 0 else systems[::-1]:
-                result = _run(options, system, profile)
-                if result is None:
-                    continue
-                results.append(result)
-                if options.json:
-                    with options.json.open("a") as file:
-                        file.write(json.dumps(asdict(result)) + "\n")
-    return _print(results, options, set(systems))
+    failed = 0
+    for subscribers in options.subscribers:
+        results: list[Result] = []
+        for turn in range(options.rounds):
+            for profile in profiles:
+                for system in systems if turn % 2 == 0 else systems[::-1]:
+                    result = _run(options, system, profile, subscribers)
+                    if result is None:
+                        continue
+                    results.append(result)
+                    if options.json:
+                        with options.json.open("a") as file:
+                            file.write(json.dumps(asdict(result)) + "\n")
+        failed |= _print(results, options, set(systems), subscribers)
+    return failed
 
 
-def _run(options: argparse.Namespace, system: str, profile: str) -> Result | None:
+def _rate(options: argparse.Namespace, subscribers: int) -> int:
+    return min(int(options.rate), _MOST_OUT // subscribers)
+
+
+def _run(options: argparse.Namespace, system: str, profile: str, subscribers: int) -> Result | None:
     """One run in a process of its own: taking sockets over from asyncio can't be undone."""
     command = [*machine.pinned(1), sys.executable, "-m", "tests.load", "sfu", "--run", system, "--profile", profile]
-    for name in ("subscribers", "packets", "rate", "size"):
-        if value := getattr(options, name):
-            command += [f"--{name}", str(value)]
-    limit = 60 + options.packets / options.rate
+    rate = _rate(options, subscribers)
+    command += ["--subscribers", str(subscribers), "--rate", str(rate)]
+    command += ["--packets", str(options.packets), "--size", str(options.size)]
+    limit = 60 + options.packets / rate
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
     except subprocess.TimeoutExpired:
@@ -168,6 +189,7 @@ async def _one(options: argparse.Namespace) -> Result:
     result = Result(
         system.name,
         publisher.profile,
+        options.subscribers,
         used.exact / delivered * 1e6,
         (used.user + used.system) / delivered * 1e6,
         len(sent),
@@ -185,10 +207,10 @@ async def _one(options: argparse.Namespace) -> Result:
 
 
 def _system(options: argparse.Namespace, folder: Path) -> System:
-    if options.run == "janus":
+    if options.run.startswith("janus"):
         from tests.load.janus import Janus
 
-        return Janus(folder, processor=0)
+        return Janus(folder, processor=0, best=options.run == "janus-best")
     from tests.load.ours import Worker
 
     return Worker(folder, processor=0, engine=options.run)
@@ -206,12 +228,12 @@ async def _settled(subscribers: list[Any], expected: int) -> None:
         await asyncio.sleep(0.2)
 
 
-def _print(results: list[Result], options: argparse.Namespace, systems: set[str]) -> int:
-    from tests.load.janus import Janus
+def _print(results: list[Result], options: argparse.Namespace, systems: set[str], subscribers: int) -> int:
+    from tests.load.janus import NAMES as JANUS
     from tests.load.ours import NAMES
 
     print(
-        f"\n1 publisher → {options.subscribers} subscribers, {options.size} bytes, {options.rate} packets/s, "
+        f"\n1 publisher → {subscribers} subscribers, {options.size} bytes, {_rate(options, subscribers)} packets/s, "
         f"{options.packets} packets a run, median of {options.rounds}"
     )
     columns = "µs/packet", "(ticks)", "loss", "p50 ms", "p99 ms", "idle %", "MB", "runs"
@@ -239,12 +261,14 @@ def _print(results: list[Result], options: argparse.Namespace, systems: set[str]
             if median("loss") > 0.001:
                 print(f"{'':18}WRONG: packets were lost on a network that loses none")
                 failed = True
-    for ours_profile, janus_profile, bars, when in BARS:
-        for engine, bar in bars.items():
-            ours, janus = medians.get((NAMES[engine], ours_profile)), medians.get((Janus.name, janus_profile))
-            if ours and janus:
-                verdict = "ok" if ours <= bar * janus else "ABOVE THE BAR"
-                failed = failed or ours > bar * janus
-                print(f"{NAMES[engine]:14} {ours / janus:5.2f} × Janus, bar {bar}, {when}: {verdict}")
+    for name, held in ((JANUS["janus"], BARS), (JANUS["janus-best"], BEST_BARS)):
+        for ours_profile, janus_profile, bars, when in held:
+            for engine, bar in bars.items():
+                ours, janus = medians.get((NAMES[engine], ours_profile)), medians.get((name, janus_profile))
+                if ours and janus:
+                    verdict = "ok" if ours <= bar * janus else "ABOVE THE BAR"
+                    # The bars are for three subscribers; with others the figure is there to be read.
+                    failed = failed or (subscribers == 3 and ours > bar * janus)
+                    print(f"{NAMES[engine]:14} {ours / janus:5.2f} × {name}, bar {bar}, {when}: {verdict}")
     complete = len(results) == options.rounds * len(systems) * (2 if options.profile == "both" else 1)
     return 1 if failed or not complete else 0

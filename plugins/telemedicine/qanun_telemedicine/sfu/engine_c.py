@@ -32,38 +32,25 @@ from qanun_telemedicine.sfu import native, rtp
 from qanun_telemedicine.sfu.datagrams import SLOT, address_of, open_socket, raw_address
 from qanun_telemedicine.sfu.engine import (
     Address,
-    Counters,
     EngineListener,
     SenderSpec,
-    SenderState,
     SrtpKeys,
-    StreamState,
     TrackSpec,
     layer_named,
 )
-from qanun_telemedicine.sfu.engine_c_records import (
-    Sender,
-    Track,
-    Transport,
-    sender_state,
-    sender_struct,
-    stream_state,
-    track_struct,
-)
+from qanun_telemedicine.sfu.engine_c_readings import MOST_STREAMS, Readings
+from qanun_telemedicine.sfu.engine_c_records import Sender, Track, Transport, sender_struct, track_struct
 from qanun_telemedicine.sfu.rtcp import SenderReport
 from qanun_telemedicine.sfu.tap import Tap
 
 log = logging.getLogger(__name__)
 
 _MOST_ADDRESSES = 16
-_MOST_STREAMS = 64
-_MOST_ARRIVALS = 5000
-_MOST_MISSING = 128 * _MOST_STREAMS
 _EVENT = struct.Struct("=IIIiq8s")
 _DATAGRAM, _RTCP, _FIRST_PACKET, _MOVED, _TAPPED = range(1, 6)
 
 
-class CEngine:
+class CEngine(Readings):
     """See `engine.Engine`. Raises `native.Unavailable` where there is no library."""
 
     kind = "c"
@@ -83,21 +70,15 @@ class CEngine:
         # Also when nobody closes it: the thread must end before the interpreter takes the sessions apart.
         self._freed = weakref.finalize(self, self._lib.qe_free, self._engine)
         self._serials = itertools.count(1)
-        self._transports: dict[str, Transport] = {}
-        self._tracks: dict[str, Track] = {}
-        self._by_serial: dict[int, Any] = {}
+        self._transports = {}
+        self._tracks = {}
+        self._by_serial = {}
         self._by_address: dict[bytes, Transport] = {}
-        self._listener: EngineListener
         self._loop: asyncio.AbstractEventLoop | None = None
         self._records = new("uint8_t **")
-        self._numbers = new("qe_numbered[]", _MOST_ARRIVALS)
-        self._streams = new("qe_stream_state[]", _MOST_STREAMS)
-        self._pairs = new("uint32_t[]", 2 * _MOST_MISSING)
-        self._layers = new("qe_layer[]", _MOST_STREAMS)
-        self._sender_states = new("qe_sender_state[]", 0)
-        self._translated = new("qe_translated[]", _MOST_STREAMS)
-        self._count = new("uint32_t *")
+        self._translated = new("qe_translated[]", MOST_STREAMS)
         self._raw = new("uint8_t[8]")
+        self._begin_readings()
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -362,95 +343,3 @@ class CEngine:
             one.taps.remove(tap)
             self._lib.qe_tap(self._engine, one.handle, len(one.taps))
             tap.track_removed(one.spec)
-
-    # -- what the control plane reads ---------------------------------------------------------------------------------
-
-    def sent(self, transport: str, first: int, count: int) -> list[tuple[int, int] | None]:
-        one = self._transports.get(transport)
-        if one is None or count < 1:
-            return []
-        numbers = self._numbers if count <= _MOST_ARRIVALS else self._ffi.new("qe_numbered[]", count)
-        self._lib.qe_sent(self._engine, one.handle, first & 0xFFFF, count, numbers)
-        return [(each.at_ns, each.octets) if each.octets else None for each in numbers[0:count]]
-
-    def take_arrivals(self, transport: str) -> list[tuple[int, int]]:
-        one = self._transports.get(transport)
-        if one is None:
-            return []
-        count = self._lib.qe_take_arrivals(self._engine, one.handle, self._numbers, _MOST_ARRIVALS)
-        return [(each.number, each.at_ns) for each in self._numbers[0:count]] if count else []
-
-    def streams(self, transport: str) -> list[StreamState]:
-        one = self._transports.get(transport)
-        return self._stream_states(one.handle, self._ffi.NULL, advance=True) if one is not None else []
-
-    def streams_of(self, track: str) -> list[StreamState]:
-        one = self._tracks.get(track)
-        return self._stream_states(self._ffi.NULL, one.handle, advance=False) if one is not None else []
-
-    def _stream_states(self, transport: Any, track: Any, *, advance: bool) -> list[StreamState]:
-        out, now = self._streams, time.monotonic_ns()
-        count = self._lib.qe_streams(self._engine, transport, track, advance, now, out, _MOST_STREAMS)
-        return [stream_state(each, self._by_serial[each.track]) for each in out[0:count]]
-
-    def waiting(self, transports: Sequence[str]) -> list[tuple[str, str]]:
-        found: set[tuple[str, str]] = set()
-        for name in transports:
-            one = self._transports.get(name)
-            if one is not None and one.keys is not None:
-                out = (
-                    self._layers if len(one.senders) <= _MOST_STREAMS else self._ffi.new("qe_layer[]", len(one.senders))
-                )
-                count = self._lib.qe_waiting(self._engine, one.handle, out, len(out))
-                found.update(self._layer(each) for each in out[0:count])
-        return sorted(found)
-
-    def _layer(self, layer: Any) -> tuple[str, str]:
-        track: Track = self._by_serial[layer.serial]
-        return track.spec.id, track.rid(layer.rid)
-
-    def missing(self, transport: str, now_ns: int) -> list[tuple[int, list[int]]]:
-        one = self._transports.get(transport)
-        if one is None:
-            return []
-        pairs = self._pairs
-        count = self._lib.qe_missing(
-            self._engine, one.handle, now_ns, pairs, _MOST_MISSING, self._layers, self._count, _MOST_STREAMS
-        )
-        # Asked of everybody twenty times a second, and mostly there is nothing.
-        if self._count[0]:
-            for track, rid in [self._layer(each) for each in self._layers[0 : self._count[0]]]:
-                self._listener.key_frame_needed(track, rid)
-        if not count:
-            return []
-        made: dict[int, list[int]] = {}
-        for at in range(0, 2 * count, 2):
-            made.setdefault(pairs[at], []).append(pairs[at + 1])
-        return list(made.items())
-
-    def _states(self, transport: Transport) -> list[Any]:
-        # The entries point into the array and do not keep it: it stays here until the next call.
-        out = self._sender_states = self._ffi.new("qe_sender_state[]", len(transport.senders))
-        return list(out[0 : self._lib.qe_senders(self._engine, transport.handle, out, len(out))])
-
-    def senders(self, transport: str) -> list[SenderState]:
-        one = self._transports.get(transport)
-        return [
-            sender_state(each, self._by_serial[each.serial].spec, self._by_serial.get(each.track))
-            for each in (self._states(one) if one is not None else ())
-        ]
-
-    def level(self, track: str) -> int:
-        one = self._tracks.get(track)
-        return int(self._lib.qe_level(self._engine, one.handle)) if one is not None else 0
-
-    def counters(self, transport: str) -> Counters:
-        one = self._transports.get(transport)
-        if one is None:
-            return Counters()
-        out = self._ffi.new("qe_counters *")
-        self._lib.qe_counters_of(self._engine, one.handle, out)
-        rejected = out.rejected + one.rejected
-        return Counters(
-            out.received, out.received_octets, out.sent, out.sent_octets, rejected, out.unrouted, out.failures
-        )

@@ -18,15 +18,13 @@ from qanun_telemedicine.sfu import payloads, rtp
 from qanun_telemedicine.sfu.datagrams import Datagrams, address_of, raw_address
 from qanun_telemedicine.sfu.engine import (
     Address,
-    Counters,
     EngineListener,
     SenderSpec,
-    SenderState,
     SrtpKeys,
-    StreamState,
     TrackSpec,
     layer_named,
 )
+from qanun_telemedicine.sfu.engine_python_readings import Readings
 from qanun_telemedicine.sfu.forwarding import Sender
 from qanun_telemedicine.sfu.reception import Reception
 from qanun_telemedicine.sfu.rtcp import SenderReport
@@ -41,7 +39,7 @@ _MOST_ADDRESSES = 16
 _MOST_ARRIVALS = 5000
 
 
-class PythonEngine:
+class PythonEngine(Readings):
     """See `engine.Engine`."""
 
     kind = "python"
@@ -50,10 +48,9 @@ class PythonEngine:
         self._datagrams = Datagrams(listen)
         self.address = self._datagrams.address
         self._by_address: dict[bytes, Transport] = {}
-        self._transports: dict[str, Transport] = {}
-        self._tracks: dict[str, Track] = {}
+        self._transports = {}
+        self._tracks = {}
         self._length = ffi.new("int *")
-        self._listener: EngineListener
         self._loop: asyncio.AbstractEventLoop | None = None
         self._now = 0
         #: Datagrams from addresses that nobody vouched for.
@@ -391,58 +388,3 @@ class PythonEngine:
         if one is not None and tap in one.taps:
             one.taps.remove(tap)
             tap.track_removed(one.spec)
-
-    # -- what the control plane reads ---------------------------------------------------------------------------------
-
-    def sent(self, transport: str, first: int, count: int) -> list[tuple[int, int] | None]:
-        one = self._transports.get(transport)
-        if one is None:
-            return []
-        return [one.sent_as(number) for number in range(first, first + count)]
-
-    def take_arrivals(self, transport: str) -> list[tuple[int, int]]:
-        one = self._transports.get(transport)
-        if one is None or not one.arrivals:
-            return []
-        arrivals, one.arrivals = one.arrivals, []
-        return arrivals
-
-    def streams(self, transport: str) -> list[StreamState]:
-        one = self._transports.get(transport)
-        if one is None:
-            return []
-        now = time.monotonic_ns()
-        return [stream.state(now, advance=True) for stream in one.streams.values()]
-
-    def streams_of(self, track: str) -> list[StreamState]:
-        one = self._tracks.get(track)
-        if one is None:
-            return []
-        now = time.monotonic_ns()
-        return [each.state(now, advance=False) for each in one.transport.streams.values() if each.track is one]
-
-    def waiting(self, transports: Sequence[str]) -> list[tuple[str, str]]:
-        chosen = [self._transports[name] for name in transports if name in self._transports]
-        return sorted({each for one in chosen if one.keys is not None for each in one.waiting()})
-
-    def missing(self, transport: str, now_ns: int) -> list[tuple[int, list[int]]]:
-        one = self._transports.get(transport)
-        if one is None:
-            return []
-        for stream in one.streams.values():
-            if stream.reception.broken:
-                stream.reception.broken = False
-                self._listener.key_frame_needed(stream.track.spec.id, stream.rid)
-        return [(ssrc, due) for ssrc, stream in one.streams.items() if (due := stream.reception.due(now_ns))]
-
-    def senders(self, transport: str) -> list[SenderState]:
-        one = self._transports.get(transport)
-        return one.sender_states() if one is not None else []
-
-    def level(self, track: str) -> int:
-        one = self._tracks.get(track)
-        return one.level if one is not None else 0
-
-    def counters(self, transport: str) -> Counters:
-        one = self._transports.get(transport)
-        return one.counters if one is not None else Counters()

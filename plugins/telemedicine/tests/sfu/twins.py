@@ -13,7 +13,7 @@ import pylibsrtp
 import pytest
 from pylibsrtp._binding import ffi, lib
 
-from qanun_telemedicine.sfu import engine_c, engine_python, native
+from qanun_telemedicine.sfu import engine_c, engine_c_readings, engine_python, engine_python_readings, native
 from qanun_telemedicine.sfu.datagrams import SLOT, raw_address
 from qanun_telemedicine.sfu.engine import Address, SrtpKeys
 
@@ -142,6 +142,8 @@ class Twins:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
         self.now_ns = 5_000_000_000
         clock = SimpleNamespace(monotonic_ns=lambda: self.now_ns)
+        for module in (engine_python_readings, engine_c_readings):
+            monkeypatch.setattr(module, "time", clock)
         for module in (engine_python, engine_c):
             chance = random.Random(seed)
             monkeypatch.setattr(module, "time", clock)

@@ -106,7 +106,8 @@ static void demux(const uint8_t *data, uint32_t size) {
     void *functions[2];
     int (*calls[2])(void *, void *, int *) = {with_trailer, as_it_is};
     memcpy(functions, calls, sizeof functions);
-    qe_engine *e = qe_new(-1, functions[0], functions[1]);
+    static qe_engine *e; /* made once: it is large */
+    if (!e) e = qe_new(-1, functions[0], functions[1]);
     qe_transport *from = qe_transport_add(e, 1), *to = qe_transport_add(e, 2);
     qe_transport_unlock(e, from, e, e);
     qe_transport_unlock(e, to, e, e);
@@ -163,7 +164,8 @@ static void demux(const uint8_t *data, uint32_t size) {
     }
     qe_take_events(e, 0, &records);
     qe_take_events(e, 1, &records);
-    qe_free(e);
+    qe_transport_remove(e, from);
+    qe_transport_remove(e, to);
     printf("done");
 }
 

@@ -1,0 +1,138 @@
+/* Many participants on one thread: each sends sound and a picture's packets on its own socket, in time, and counts what comes.
+ *
+ * Packets are encrypted as they leave, so that each carries the time at which it was sent. Compiled by rooms.py. */
+
+#define _GNU_SOURCE
+#include <netinet/in.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+
+enum { SLOT = 2048, BATCH = 64, SAMPLE_EVERY = 13, SECOND = 1000000000 };
+
+typedef int (*srtp_function)(void *session, void *packet, int *length);
+
+struct client {
+    int32_t fd;
+    uint8_t to[16]; /* a sockaddr_in */
+    void *out, *in;
+    uint64_t sent, received;
+    uint32_t sequence[2], number, since_sample;
+};
+
+struct plan {
+    uint32_t audio_rate, video_rate, audio_octets, video_octets, per_frame, key_every;
+};
+
+static uint8_t memory[BATCH][SLOT];
+static struct iovec vectors[BATCH];
+static struct mmsghdr headers[BATCH];
+
+static int64_t now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * SECOND + t.tv_nsec;
+}
+
+static void put16(uint8_t *at, uint32_t value) { at[0] = (uint8_t)(value >> 8), at[1] = (uint8_t)value; }
+static void put32(uint8_t *at, uint32_t value) { put16(at, value >> 16), put16(at + 2, value); }
+
+static int make(struct client *c, const struct plan *p, int video, uint8_t *to, srtp_function protect) {
+    uint32_t count = c->sequence[video]++, frame = count / p->per_frame, place = count % p->per_frame;
+    uint32_t octets = video ? p->video_octets : p->audio_octets;
+    to[0] = 0x90;
+    to[1] = (uint8_t)(video ? 96 | (place + 1 == p->per_frame ? 0x80 : 0) : 111);
+    put16(to + 2, count + 1);
+    put32(to + 4, video ? frame * 3000 : count * 960);
+    put32(to + 8, video ? 0x2000 : 0x1000);
+    put32(to + 12, 0xBEDE0001);
+    to[16] = 3 << 4 | 1;
+    put16(to + 17, ++c->number);
+    to[19] = 0;
+    uint8_t *payload = to + 20;
+    memset(payload, 0x5A, octets);
+    if (video) {
+        payload[0] = place ? 0x80 : 0x90;
+        payload[1] = 0x80;
+        put16(payload + 2, 0x8000 | (frame & 0x7FFF));
+        if (!place && frame % p->key_every == 0) memcpy(payload + 4, "\x50\x31\x00\x9d\x01\x2a\x00\x05\xd0\x02", 10);
+        else payload[4] = 0x51;
+    }
+    int64_t at = now();
+    memcpy(payload + octets - 8, &at, 8);
+    int length = (int)(20 + octets);
+    return protect(c->out, to, &length) ? 0 : length;
+}
+
+/* What a participant owes until now, in one call of the kernel. */
+static void send_due(struct client *c, const struct plan *p, int64_t passed_ns, srtp_function protect) {
+    int count = 0;
+    const uint32_t rates[2] = {p->audio_rate, p->video_rate};
+    for (int video = 0; video < 2; video++) {
+        uint64_t due = (uint64_t)passed_ns * rates[video] / SECOND;
+        while (c->sequence[video] < due && count < BATCH) {
+            int length = make(c, p, video, memory[count], protect);
+            if (!length) continue;
+            vectors[count] = (struct iovec){memory[count], (size_t)length};
+            headers[count].msg_hdr = (struct msghdr){
+                .msg_name = c->to, .msg_namelen = sizeof(struct sockaddr_in), .msg_iov = &vectors[count], .msg_iovlen = 1};
+            count++;
+        }
+    }
+    if (count) {
+        int sent = sendmmsg(c->fd, headers, (unsigned)count, 0);
+        if (sent > 0) c->sent += (uint64_t)sent;
+    }
+}
+
+static void drain(struct client *c, srtp_function unprotect, uint32_t *delays_us, uint32_t room, uint32_t *made) {
+    for (int i = 0; i < BATCH; i++) {
+        vectors[i] = (struct iovec){memory[i], SLOT};
+        headers[i].msg_hdr = (struct msghdr){.msg_iov = &vectors[i], .msg_iovlen = 1};
+    }
+    int count;
+    do {
+        count = recvmmsg(c->fd, headers, BATCH, MSG_DONTWAIT, NULL);
+        int64_t at = now(), sent;
+        for (int i = 0; i < count; i++) {
+            const uint8_t *data = memory[i];
+            int length = (int)headers[i].msg_len;
+            if (length < 20 || data[0] >> 6 != 2 || (data[1] >= 192 && data[1] <= 223)) continue;
+            c->received++;
+            if (++c->since_sample < SAMPLE_EVERY || *made == room) continue;
+            c->since_sample = 0;
+            if (unprotect(c->in, memory[i], &length) || length < 20) continue;
+            memcpy(&sent, data + length - 8, 8);
+            if (at > sent && at - sent < 60ll * SECOND) delays_us[(*made)++] = (uint32_t)((at - sent) / 1000);
+        }
+    } while (count == BATCH);
+}
+
+/* For so many seconds; then half a second more only listening. The number of delays measured. */
+uint32_t drive(struct client *clients, uint32_t count, double seconds, const struct plan *plan, void *protect_at,
+               void *unprotect_at, uint32_t *delays_us, uint32_t room) {
+    srtp_function protect, unprotect;
+    memcpy(&protect, &protect_at, sizeof protect);
+    memcpy(&unprotect, &unprotect_at, sizeof unprotect);
+    int poll = epoll_create1(0);
+    uint32_t made = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct epoll_event event = {.events = EPOLLIN, .data.u32 = i};
+        epoll_ctl(poll, EPOLL_CTL_ADD, clients[i].fd, &event);
+    }
+    int64_t began = now(), last = (int64_t)(seconds * SECOND), at = 0;
+    uint32_t next = 0;
+    while ((at = now() - began) < last + SECOND / 2) {
+        /* A slice of everybody, so that they do not all send in the same moment. */
+        for (uint32_t turn = 0; turn < 16 && turn < count && at < last; turn++, next = (next + 1) % count)
+            send_due(&clients[next], plan, at, protect);
+        struct epoll_event ready[64];
+        int found = epoll_wait(poll, ready, 64, count > 64 ? 0 : 1);
+        for (int i = 0; i < found; i++) drain(&clients[ready[i].data.u32], unprotect, delays_us, room, &made);
+    }
+    for (uint32_t i = 0; i < count; i++) epoll_ctl(poll, EPOLL_CTL_DEL, clients[i].fd, NULL);
+    return made;
+}
