@@ -17,6 +17,7 @@ from pathlib import Path
 
 from qanun.api import ConfigurationError, SystemService
 from qanun_appliance.places import Places
+from qanun_appliance.postgres import read_marker
 from qanun_appliance.render import Link, Machine, Rendered, rendered
 from qanun_appliance.render.services import INSTANCES
 from qanun_appliance.secrets import ensure_secrets, give
@@ -57,7 +58,10 @@ def postgres_programs(places: Places) -> str:
     found = sorted((int(path.parent.name) for path in folder.glob("*/bin") if path.parent.name.isdigit()), reverse=True)
     if not found:
         raise ConfigurationError("PostgreSQL is not installed here (no programs below /usr/lib/postgresql)")
-    chosen = next((major for major in found if (places.clusters / str(major) / "PG_VERSION").exists()), found[0])
+    held = [major for major in found if (places.clusters / str(major) / "PG_VERSION").exists()]
+    # Of two clusters the marker says which one is the clinic's; the other is of an upgrade that was interrupted or left.
+    ours = read_marker(places).get("major")
+    chosen = ours if ours in held else (held or found)[0]
     return f"/usr/lib/postgresql/{chosen}/bin"
 
 

@@ -63,7 +63,12 @@ def prepare_cluster_files(places: Places, programs: str) -> str:
     data = places.clusters / str(major)
     marker = read_marker(places)
     if (data / "PG_VERSION").exists():
-        if marker.get("major") != major:
+        theirs = marker.get("major")
+        if theirs not in {None, major} and (places.clusters / str(theirs) / "PG_VERSION").exists():
+            raise ConfigurationError(
+                f"the clinic's data is of PostgreSQL {theirs}; {data} was left behind: qanun appliance carry-over"
+            )
+        if theirs != major:
             write_marker(places, major)
         return "kept"
     others = sorted(path.parent.name for path in places.clusters.glob("*/PG_VERSION"))
@@ -80,15 +85,20 @@ def prepare_cluster_files(places: Places, programs: str) -> str:
     draft = places.clusters / f".{major}.new"
     shutil.rmtree(draft, ignore_errors=True)
     hand_over(places.clusters)
+    initialise(programs, draft)
+    draft.rename(data)
+    write_marker(places, major)
+    return "made"
+
+
+def initialise(programs: str, data: Path) -> None:
+    """A new cluster's files. Raises Unavailable."""
     made = as_postgres([
-        f"{programs}/initdb", "-D", str(draft), "-U", "postgres", "--encoding=UTF8", "--locale=C.UTF-8",
+        f"{programs}/initdb", "-D", str(data), "-U", "postgres", "--encoding=UTF8", "--locale=C.UTF-8",
         "--data-checksums", "--auth=peer",
     ])  # fmt: skip
     if made.returncode:
         raise Unavailable(f"initdb: {made.stderr.decode(errors='replace').strip()[-800:]}")
-    draft.rename(data)
-    write_marker(places, major)
-    return "made"
 
 
 def read_marker(places: Places) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def test_a_check_writes_nothing_and_tells_the_difference_line_by_line(site_table
     units = {
         f"/etc/qanun/units/qanun-media@{number}.env" for number in (2, 3)
     }  # of four processors one is left to the pages
-    assert set(outcome.changed) == {"/etc/qanun/qanun.env", "/etc/nftables.conf", *units}
+    assert set(outcome.changed) == {"/etc/qanun/qanun.env", "/etc/nftables.conf", "/etc/qanun/listeners", *units}
     assert "+QANUN_MEDIA_LISTEN=0.0.0.0:8200" in outcome.lines and "-\t\tudp dport 8100 accept" in outcome.lines
     assert "nftables.service:reload" in outcome.actions and "qanun-media@1.service:restart" in outcome.actions
     assert not any("caddy" in action or "postgresql" in action for action in outcome.actions)

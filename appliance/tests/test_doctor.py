@@ -47,7 +47,7 @@ def ago(hours):
 def test_every_sentence_that_is_not_well_says_how_it_is_mended_and_fills_with_its_values():
     for code in SENTENCES:
         names = {"why", "count", "unit", "names", "free", "total", "days", "seconds", "ports", "path", "hours", "rows", "files",
-                 "minutes", "name", "version"}  # fmt: skip
+                 "minutes", "name", "version", "old", "new", "size"}  # fmt: skip
         said, mend = in_words(code, dict.fromkeys(names, "VALUE"))
         assert "%(" not in said + mend, code
         harmless = code.endswith(".well") or code in {"services.unknown", "check.failed"}
@@ -114,6 +114,55 @@ def test_a_listener_that_is_on_no_list_is_named_and_local_ones_are_not(site):
         listing + "tcp LISTEN 0 9 0.0.0.0:5432 *:*\nudp UNCONN 0 0 [::]:5355 *:*\ntcp LISTEN 0 9 0.0.0.0:22 *:*\n",
     )
     assert finding == Finding("ports.open", "crit", {"ports": "tcp/22, tcp/5432, udp/5355"})
+
+
+def test_a_stranger_is_named_by_its_unit(site):
+    line = "tcp LISTEN 0 9 0.0.0.0:5432 0.0.0.0:* cgroup:/system.slice/system-postgresql.slice/postgresql@15-main.service\n"
+    [finding] = checks.ports(site, SERVICES, line)
+    assert finding.values == {"ports": "tcp/5432 (postgresql@15-main.service)"}
+
+
+def test_keys_that_lie_where_they_protect_nothing_are_told(site, places):
+    places.secrets.mkdir(parents=True)
+    assert checks.startup_key(places) == [] and "key.on-machine" not in codes(keeping.recovery_key(site, places))
+    places.real("/efi/qanun").mkdir(parents=True)
+    places.real("/efi/qanun/var.key").write_text("")
+    (places.secrets / "recovery-key").write_text("cbdef-ghijk\n")
+    assert codes(checks.startup_key(places)) == {"disk.key-beside": "info"}
+    assert codes(keeping.recovery_key(site, places))["key.on-machine"] == "warn"
+
+
+def test_the_disk_s_reserve_is_given_free_in_need_said_and_taken_back(places):
+    from qanun_appliance.reserve import Room, look_after, reserve_size
+
+    total = 1000 * 1024**2
+    file = places.data / "reserve"
+    places.reports.mkdir(parents=True, exist_ok=True)
+    assert look_after(places, Room(total, total // 20)) == "none" and not file.exists()
+    assert look_after(places, Room(total, total // 2)) == "taken"
+    assert file.stat().st_size == reserve_size(total) and file.stat().st_blocks * 512 >= file.stat().st_size
+    assert look_after(places, Room(total, total // 20)) == "held" and file.exists()
+    assert codes(checks.disk(places, (1000, 0, 50))) == {"disk.low": "warn"}
+    assert look_after(places, Room(total, total // 100)) == "given" and not file.exists()
+    # The room that it made must not hide that the disk was full.
+    assert codes(checks.disk(places, (1000, 0, 500))) == {"disk.reserve-given": "crit"}
+    assert look_after(places, Room(total, total // 10)) == "none"
+    assert look_after(places, Room(total, total // 2)) == "taken"
+    assert codes(checks.disk(places, (1000, 0, 500))) == {"disk.well": "ok"}
+
+
+def test_a_newer_postgresql_an_interrupted_upgrade_and_an_old_cluster_are_told(places):
+    for number in (15, 18):
+        folder = places.real(f"/usr/lib/postgresql/{number}/bin")
+        folder.mkdir(parents=True)
+        (folder / "postgres").write_text("")
+    (places.clusters / "15").mkdir(parents=True)
+    (places.clusters / "15" / "PG_VERSION").write_text("15\n")
+    assert codes(keeping.clusters(places)) == {"postgres.newer": "info"}
+    (places.clusters / ".18.carried").mkdir()
+    assert codes(keeping.clusters(places))["postgres.unfinished"] == "warn"
+    (places.clusters / "13.before-15").mkdir()
+    assert codes(keeping.clusters(places))["postgres.kept"] == "info"
 
 
 def test_a_media_node_that_is_silent_is_named_and_without_nodes_nobody_is_asked(site, site_table, places):

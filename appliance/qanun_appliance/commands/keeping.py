@@ -111,26 +111,57 @@ def restore_command(arguments: Sequence[str]) -> int:
 
 
 def recovery_key_command(arguments: Sequence[str]) -> int:
-    """Show the key on a terminal only, and note that somebody typed its last group back."""
+    """Show the keys on a terminal only, and note that somebody typed their last groups back. The disk's leaves the machine."""
     from qanun_appliance.backup.take import note
 
     words = parser("recovery-key", "show the recovery key once more, and prove that it was written down")
     words.add_argument("--verify", metavar="LAST", help="the last group of the key as it stands on paper")
+    words.add_argument(
+        "--verify-disk", metavar="LAST", help="the last group of the disk's own key, where it is still here"
+    )
     options = words.parse_args(list(arguments))
     places = places_of(options)
+    disk = places.secrets / "recovery-key"
     key = (places.secrets / "backup-key").read_text(encoding="ascii").strip()
-    typed = options.verify
-    if typed is None:
+    asked = [("the backup", key, options.verify)]
+    if disk.exists():
+        asked.append(("this machine's disk", disk.read_text(encoding="ascii").strip(), options.verify_disk))
+    given = options.verify is not None or options.verify_disk is not None
+    if not given:
         if not sys.stdout.isatty():
             print("the recovery key is shown on a terminal only", file=sys.stderr)
             return 1
-        print(f"\n    {key}\n\nWrite it down, keep it away from this machine. Without it no backup opens.")
-        typed = input("Type its last group back: ")
-    if typed.strip().upper() != key.rsplit("-", 1)[-1]:
-        print("that is not its last group", file=sys.stderr)
-        return 1
-    note(places, "recovery-key", {"well": True, "verified": True})
+        for what, one, _ in asked:
+            print(f"\n  of {what}:\n    {one}")
+        print("\nWrite it down, keep it away from this machine. Without it no backup opens.")
+    for what, one, last in asked:
+        typed = last if given else input(f"Type the last group of the key of {what} back: ")
+        if typed is None:
+            continue
+        if typed.strip().upper() != one.upper().rsplit("-", 1)[-1]:
+            print("that is not its last group", file=sys.stderr)
+            return 1
+        if one == key:
+            note(places, "recovery-key", {"well": True, "verified": True})
+        else:
+            disk.unlink()
     print("noted: somebody holds the recovery key")
+    return 0
+
+
+def disk_watch_command(arguments: Sequence[str]) -> int:
+    from qanun_appliance.reserve import look_after
+
+    options = parser("disk-watch", "hold a reserve of the data disk, and give it free when it is full").parse_args(
+        list(arguments)
+    )
+    said = {
+        "held": "held",
+        "given": "the disk is full: its reserve is free now",
+        "taken": "held anew",
+        "none": "no room",
+    }
+    print(f"reserve: {said[look_after(places_of(options))]}")
     return 0
 
 
@@ -155,6 +186,9 @@ COMMANDS = (
     CliCommand(id="appliance.restore", run=restore_command, summary="get a clinic back (--from TARGET)"),
     CliCommand(
         id="appliance.recovery-key", run=recovery_key_command, summary="show the recovery key, prove it is kept"
+    ),
+    CliCommand(
+        id="appliance.disk-watch", run=disk_watch_command, summary="hold a reserve of the data disk (by a timer)"
     ),
     CliCommand(
         id="appliance.support-bundle", run=support_bundle_command, summary="a file for an engineer, about nobody"

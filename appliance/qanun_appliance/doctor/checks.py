@@ -15,6 +15,7 @@ from pathlib import Path
 
 from qanun.api import SystemService
 from qanun_appliance.addresses import own_addresses
+from qanun_appliance.doctor.keeping import report
 from qanun_appliance.doctor.round import Finding, crit, ok, warn
 from qanun_appliance.places import Places
 from qanun_appliance.site import Site
@@ -98,6 +99,9 @@ def media_nodes(site: Site, places: Places, listing: str | None = None) -> list[
 def disk(places: Places, usage: tuple[int, int, int] | None = None) -> list[Finding]:
     total, _, free = usage or shutil.disk_usage(places.data)
     values = {"free": f"{free / 1e9:.1f}", "total": f"{total / 1e9:.0f}"}
+    given = report(places, "disk").get("given", "")
+    if given:
+        return [crit("disk.reserve-given", **values)]
     if free < total * _RESERVE:
         return [crit("disk.full", **values)]
     return [warn("disk.low", **values)] if free < total * _LOW else [ok("disk.well", **values)]
@@ -146,7 +150,7 @@ def ports(site: Site, services: Sequence[SystemService], listing: str | None = N
     """Sockets that reach beyond this machine and are on no list. The relay's own range is its business alone."""
     from qanun_appliance.render import open_ports
 
-    said = listing if listing is not None else _output("ss", "-Hltnu")
+    said = listing if listing is not None else _output("ss", "-Hltnu", "--cgroup")
     if said is None:
         return []
     wanted = set(open_ports(site, services))
@@ -162,7 +166,9 @@ def ports(site: Site, services: Sequence[SystemService], listing: str | None = N
         number = int(port)
         asks = protocol == "udp" and (number in {68, 546} or number >= 32768)  # an answer that is waited for
         if (protocol, number) not in wanted and not asks:
-            strange.add(f"{protocol}/{number}")
+            # Whose it is: the kernel knows the unit, whoever's process it is.
+            unit = next((part.rpartition("/")[2] for part in parts[5:] if part.startswith("cgroup:")), "")
+            strange.add(f"{protocol}/{number}" + (f" ({unit})" if unit else ""))
     return [crit("ports.open", ports=", ".join(sorted(strange)))] if strange else [ok("ports.well")]
 
 
@@ -196,6 +202,11 @@ def closed(places: Places) -> list[Finding]:
     if (places.secrets / "administrator").exists() and (places.keys / "founded").exists():
         found.append(Finding("administrator.waits", "info"))
     return found if any(finding.level == "crit" for finding in found) else [*found, ok("secrets.well")]
+
+
+def startup_key(places: Places) -> list[Finding]:
+    """Whether the disk's key lies beside the disk: then it protects no machine that is carried away."""
+    return [Finding("disk.key-beside", "info")] if places.real("/efi/qanun/var.key").exists() else []
 
 
 def _is_open(path: Path) -> bool:

@@ -70,9 +70,27 @@ def _drill(proven: dict[str, Any], now: datetime | None) -> Finding:
 
 def recovery_key(site: Site, places: Places) -> list[Finding]:
     """Somebody typed part of the printed key back, or the backup is a box that nobody can open."""
+    # The disk's own key waits for paper and is of no use on the machine that it opens.
+    found = [warn("key.on-machine")] if (places.secrets / "recovery-key").exists() else []
     if not site.backup.target or report(places, "recovery-key").get("verified"):
-        return []
-    return [warn("key.unverified")]
+        return found
+    return [*found, warn("key.unverified")]
+
+
+def clusters(places: Places) -> list[Finding]:
+    """A newer PostgreSQL that waits, and older data that takes room."""
+    from qanun_appliance import major
+
+    found: list[Finding] = []
+    majors = major.to_carry(places)
+    if majors is not None:
+        found.append(Finding("postgres.newer", "info", {"old": majors.old_major, "new": majors.new_major}))
+        if major.draft(places, majors.new_major).exists():
+            found.append(warn("postgres.unfinished", new=majors.new_major))
+    for path in major.kept(places):
+        size = sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
+        found.append(Finding("postgres.kept", "info", {"path": str(path), "size": f"{size / 1e9:.1f}"}))
+    return found
 
 
 def rolled_back(places: Places) -> list[Finding]:

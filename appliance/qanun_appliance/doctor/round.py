@@ -61,6 +61,7 @@ def examine(places: Places, services: Sequence[SystemService]) -> list[Finding]:
         lambda: keeping.backups(site, places),
         lambda: keeping.recovery_key(site, places),
         lambda: keeping.rolled_back(places),
+        lambda: keeping.clusters(places),
         lambda: checks.disk(places),
         checks.memory,
         checks.clock,
@@ -68,6 +69,7 @@ def examine(places: Places, services: Sequence[SystemService]) -> list[Finding]:
         lambda: checks.ports(site, services),
         checks.firewall,
         lambda: checks.closed(places),
+        lambda: checks.startup_key(places),
     ]
     found: list[Finding] = []
     for check in rounds:

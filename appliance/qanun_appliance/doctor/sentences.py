@@ -82,6 +82,32 @@ SENTENCES: Mapping[str, Sentence] = {
         N_("The data disk is nearly full: %(free)s GB free of %(total)s"),
         N_("Make room at once: old copies of a restore lie in `/var/lib/qanun/*.before-restore-*`"),
     ),
+    "disk.reserve-given": Sentence(
+        N_(
+            "The data disk was full; its reserve was given free so that people can go on: %(free)s GB free of %(total)s"
+        ),
+        N_(
+            "Delete or move something today: old copies lie in `/var/lib/qanun/*.before-restore-*`. The reserve comes back by itself"
+        ),
+    ),
+    "disk.key-beside": Sentence(
+        N_(
+            "This machine has no TPM: the disk’s key lies on the start-up partition, so the disk protects no stolen machine"
+        ),
+        N_("Lock the room, or use a machine with a TPM"),
+    ),
+    "postgres.newer": Sentence(
+        N_("The database is of PostgreSQL %(old)s, and %(new)s is here"),
+        N_("In a quiet hour: `qanun appliance carry-over`"),
+    ),
+    "postgres.unfinished": Sentence(
+        N_("Carrying the database over to PostgreSQL %(new)s was interrupted; the clinic’s is as it was"),
+        N_("`qanun appliance carry-over` begins again"),
+    ),
+    "postgres.kept": Sentence(
+        N_("The database of before takes %(size)s GB: %(path)s"),
+        N_("When the new one has been well for a month: `rm -r %(path)s`"),
+    ),
     "memory.low": Sentence(
         N_("Little memory is left: %(free)s MB of %(total)s"),
         N_("See who uses it: `systemd-cgtop -m`. Four gigabytes are the least"),
@@ -160,6 +186,10 @@ SENTENCES: Mapping[str, Sentence] = {
     "key.unverified": Sentence(
         N_("Nobody has shown that they hold the recovery key: without it a backup opens for nobody"),
         N_("`qanun appliance recovery-key` shows it once; write it down, keep it elsewhere, and type part of it back"),
+    ),
+    "key.on-machine": Sentence(
+        N_("The recovery key of the disk still lies on this machine, where it is of no use"),
+        N_("`qanun appliance recovery-key` shows it; write it down and type part of it back, and it is deleted here"),
     ),
     "check.failed": Sentence(N_("A check could not look: %(why)s")),
     "boot.rolled-back": Sentence(

@@ -10,7 +10,7 @@ from qanun_appliance.places import Places
 from qanun_appliance.render.database import database_files
 from qanun_appliance.render.files import Link, Machine, Rendered
 from qanun_appliance.render.lifecycle import lifecycle_files
-from qanun_appliance.render.network import access_files, allowed, firewall, network_files, time_files
+from qanun_appliance.render.network import access_files, allowed, firewall, listeners, network_files, time_files
 from qanun_appliance.render.proxy import proxy_files
 from qanun_appliance.render.services import daemons, service_files
 from qanun_appliance.render.setup import setup_files
@@ -33,6 +33,7 @@ def rendered(
         *proxy_files(site),
         *network_files(site),
         firewall(site, [port for daemon in running for port in daemon.ports]),
+        listeners(site, [port for daemon in running for port in daemon.ports]),
         *time_files(site),
         *access_files(site, slot=machine.slot),
     ]

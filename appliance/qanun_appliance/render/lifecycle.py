@@ -22,7 +22,7 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
     backs_up = bool(site.backup.target)
     # On the image these units come into being during the boot, after timers.target was thought through: the target that
     # `apply` starts brings all of them along.
-    timers = ["doctor", "renew", *(("backup", "drill", "wal") if backs_up else ())]
+    timers = ["doctor", "disk", "renew", *(("backup", "drill", "wal") if backs_up else ())]
     wants = " ".join((
         *units, "qanun-web.service", "qanun-jobs.service", "caddy.service", "qanun-first-boot.service",
         "qanun-health.service", "qanun-releases.service", "qanun-doctor.path", "qanun-backup.path", *(f"qanun-{name}.timer" for name in timers),
@@ -104,6 +104,12 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
              # To list the firewall's rules, and to ask the clock through its socket.
              *_root("CAP_NET_ADMIN", write=[str(DATA), "-/run/chrony"])],
         ),
+        # Every minute: a disk can fill while the doctor sleeps.
+        "qanun-disk.service": _section(
+            ["Description=Qanun: the data disk's reserve", f"RequiresMountsFor={DATA}"],
+            ["Type=oneshot", f"ExecStart={appliance} disk-watch", *_root()],
+        ),
+        "qanun-disk.timer": _timer("the data disk's reserve", "OnBootSec=1min\nOnUnitInactiveSec=1min\nAccuracySec=5s"),
         "qanun-doctor.timer": _timer("the doctor's round", "OnBootSec=2min\nOnUnitInactiveSec=5min"),
         # The pages' button: the web server leaves a wish, root's round answers it.
         "qanun-doctor.path": "[Unit]\nDescription=Qanun: somebody asked for the doctor\n\n[Path]\n"

@@ -86,6 +86,12 @@ def firewall(site: Site, ports: Iterable[tuple[str, int]]) -> Rendered:
     return Rendered(path="/etc/nftables.conf", content=text, mode=0o755, then=("nftables.service:reload",))
 
 
+def listeners(site: Site, ports: Iterable[tuple[str, int]]) -> Rendered:
+    """The fixed list, for people and for other programs: what may answer the network here. The doctor compares."""
+    lines = "".join(f"{protocol} {port}\n" for protocol, port in allowed(site, ports))
+    return Rendered(path="/etc/qanun/listeners", content=HEAD + lines)
+
+
 def time_files(site: Site) -> list[Rendered]:
     lines = [f"server {server} iburst" for server in site.time_servers]
     # No port: this machine asks for the time and tells it to nobody.
