@@ -38,7 +38,7 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
              "Before=network-pre.target systemd-networkd.service nftables.service caddy.service chrony.service "
              "qanun.target shutdown.target", "Wants=network-pre.target", "Conflicts=shutdown.target",
              f"ConditionPathExists={DATA}/site.toml"],
-            ["Type=oneshot", "RemainAfterExit=yes", f"ExecStart={appliance} apply --boot", "TimeoutStartSec=120"],
+            ["Type=oneshot", "RemainAfterExit=yes", f"ExecStart={appliance} apply --boot", "TimeoutStartSec=300"],
             install="sysinit.target",
         ),
         "qanun-addresses.service": _section(

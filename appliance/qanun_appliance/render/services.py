@@ -51,7 +51,8 @@ def daemons(site: Site, services: Iterable[SystemService], cores: int) -> list[D
     names = [service.id.split(".", 1)[1] for service in listed]
     found = []
     for service, short in zip(listed, names, strict=True):
-        if (short == "turn" and not site.turn.enabled) or (service.needs and not getattr(site, service.needs)):
+        # What a site cannot name, nobody has asked for.
+        if (short == "turn" and not site.turn.enabled) or (service.needs and not getattr(site, service.needs, None)):
             continue
         name = short if names.count(short) == 1 else service.id.replace(".", "-")
         moved = {_USUAL_MEDIA: site.media_port, _USUAL_TURN: site.turn.port}
@@ -170,7 +171,7 @@ def _web(site: Site, places: Places) -> str:
          "PartOf=qanun.target", "StartLimitIntervalSec=0"],
         [
             # The event loop itself says that it is ready and, again and again, that it still turns.
-            "Type=notify", "NotifyAccess=all", "WatchdogSec=30", "TimeoutStartSec=90", "TimeoutStopSec=15",
+            "Type=notify", "NotifyAccess=all", "WatchdogSec=30", "TimeoutStartSec=300", "TimeoutStopSec=15",
             "User=qanun", "Group=qanun", *_ENVIRONMENT_LINES, *_relay_credentials(site),
             f"ExecStart={places.code}/qanun serve --host {host} --port {port} --workers {site.web_workers}",
             "Restart=always", "RestartSec=1", "CPUWeight=300", "MemoryHigh=30%", "MemoryMax=40%", "TasksMax=256",
@@ -204,7 +205,7 @@ def _daemon(site: Site, places: Places, daemon: Daemon) -> str:
     service = daemon.service
     relay = daemon.service.id.endswith(".turn")
     lines = [
-        "Type=exec", "TimeoutStopSec=15", f"User={service.user}", f"Group={service.user}", *_ENVIRONMENT_LINES,
+        "Type=exec", "TimeoutStartSec=300", "TimeoutStopSec=15", f"User={service.user}", f"Group={service.user}", *_ENVIRONMENT_LINES,
         *([f"EnvironmentFile=-{INSTANCES}/%p@%i.env"] if service.per_core else []), *(_relay_credentials(site) if relay else []),
     ]  # fmt: skip
     if relay and turn_tls(site):
