@@ -107,7 +107,7 @@ class Context:
     """One actor in one clinic in one transaction. Not shared between tasks, not kept after its transaction."""
 
     __slots__ = (
-        "actor", "address", "audits", "blobs", "db", "enabled", "events", "jobs", "keys", "locale", "memory", "notices", "now",
+        "actor", "address", "audits", "blobs", "db", "enabled", "events", "jobs", "keys", "locale", "marks", "memory", "notices", "now",
         "records", "registry", "runtime", "tenant", "web",
     )  # fmt: skip
 
@@ -138,6 +138,8 @@ class Context:
         self.web: Any = None  # set by `qanun.web` for requests: path, whether htmx asks for a fragment
         #: What this one page has read already and several of its parts ask for; gone with the transaction.
         self.memory: dict[Any, Any] = {}
+        #: Said with every act of this context in the audit: by which broken glass somebody is in.
+        self.marks: dict[str, str] = {}
         self.audits: list[AuditEntry] = []
         self.events: list[Any] = []
         self.jobs: list[JobRequest] = []
@@ -169,7 +171,7 @@ class Context:
         detail: Mapping[str, Any] | None = None,
     ) -> None:
         """Record an act. Written with this transaction or not at all; `detail` holds ids, codes and counts, never names."""
-        self.audits.append(AuditEntry(type, patient_id, entity, dict(detail or {})))
+        self.audits.append(AuditEntry(type, patient_id, entity, {**self.marks, **(detail or {})}))
 
     def emit(self, event: EventLike) -> None:
         """Announce to other plugins: stored with this transaction, delivered after it, at least once."""

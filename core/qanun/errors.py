@@ -42,6 +42,12 @@ class Forbidden(QanunError):
     code = "forbidden"
 
 
+class RecordClosed(Forbidden):
+    """The patient's record is closed to all but named people; in an emergency the glass can be broken."""
+
+    code = "record-closed"
+
+
 class ConfirmationNeeded(QanunError):
     """Signed in and allowed, but too long ago for this act: the person says once more who they are, and it goes on."""
 

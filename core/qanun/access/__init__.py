@@ -4,19 +4,23 @@ Default deny: nothing is allowed that no role grants. Core's roles are a startin
 them by naming the roles that should hold each.
 """
 
+from qanun.access.closed import ClosedRecord, RecordAccess, must_be_open
 from qanun.access.permissions import Core, Grant, Permissions, Role, effective_permissions, known_permissions
 from qanun.access.trail import TrailEntry, record_views
 from qanun.access.work import Runtime, open_context
 
 __all__ = [
+    "ClosedRecord",
     "Core",
     "Grant",
     "Permissions",
+    "RecordAccess",
     "Role",
     "Runtime",
     "TrailEntry",
     "effective_permissions",
     "known_permissions",
+    "must_be_open",
     "open_context",
     "record_views",
 ]

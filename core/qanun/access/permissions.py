@@ -36,6 +36,8 @@ class Core(Permissions):
     PATIENT_REGISTER = "core.patient:register", N_("Register patients")
     AUDIT_READ = "core.audit:read", N_("Read who did what")
     PEOPLE_MANAGE = "core.people:manage", N_("Let people in, give them roles, say what a role may do")
+    RECORD_GUARD = "core.record:guard", N_("Close records, and review who broke the glass")
+    GLASS_BREAK = "core.glass:break", N_("Open a closed record in an emergency, with a reason")
     SESSION_USE = "core.session:use", N_("Sign in")
     PORTAL_USE = "core.portal:use", N_("Use the portal")
     GALLERY_READ = "core.gallery:read", N_("See the parts that pages are made of")
@@ -75,10 +77,17 @@ ROLES = (
 GRANTS = (
     Grant(
         role="administrator",
-        permissions=(Core.PATIENT_READ, Core.AUDIT_READ, Core.PEOPLE_MANAGE, Core.SESSION_USE, Core.GALLERY_READ),
+        permissions=(
+            Core.PATIENT_READ,
+            Core.AUDIT_READ,
+            Core.PEOPLE_MANAGE,
+            Core.RECORD_GUARD,
+            Core.SESSION_USE,
+            Core.GALLERY_READ,
+        ),
     ),
-    Grant(role="doctor", permissions=(Core.PATIENT_READ, Core.PATIENT_REGISTER, Core.SESSION_USE)),
-    Grant(role="nurse", permissions=(Core.PATIENT_READ, Core.PATIENT_REGISTER, Core.SESSION_USE)),
+    Grant(role="doctor", permissions=(Core.PATIENT_READ, Core.PATIENT_REGISTER, Core.GLASS_BREAK, Core.SESSION_USE)),
+    Grant(role="nurse", permissions=(Core.PATIENT_READ, Core.PATIENT_REGISTER, Core.GLASS_BREAK, Core.SESSION_USE)),
     Grant(role="reception", permissions=(Core.PATIENT_READ, Core.PATIENT_REGISTER, Core.SESSION_USE)),
     Grant(role="lab-technician", permissions=(Core.PATIENT_READ, Core.SESSION_USE)),
     Grant(role="patient", permissions=(Core.PORTAL_USE,)),

@@ -7,7 +7,7 @@ A name is imported when it is first asked for (see `lazy`): a process that uses 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from qanun.access import Core, Grant, Permissions, Role, Runtime, TrailEntry, record_views
+    from qanun.access import Core, Grant, Permissions, Role, Runtime, TrailEntry, must_be_open, record_views
     from qanun.app.build import Assembly, assemble, gather
     from qanun.app.founding import NewClinic, found_clinic
     from qanun.app.lifespan import CliCommand, DemoClinic, DemoSeeder, Lifespan, SystemService
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         Invalid,
         NotFound,
         QanunError,
+        RecordClosed,
         TooMany,
         Unauthenticated,
         Unavailable,
@@ -165,6 +166,7 @@ __all__ = [
     "Plugin",
     "Practitioner",
     "QanunError",
+    "RecordClosed",
     "Registry",
     "ResourceProvider",
     "ResourceRef",
@@ -212,6 +214,7 @@ __all__ = [
     "likely_duplicates",
     "locales",
     "media_headers",
+    "must_be_open",
     "new_id",
     "notify_patient",
     "page",

@@ -18,6 +18,7 @@ from qanun.plugins import Plugins, load_plugins
 from qanun.records import Records
 from qanun.registry import Registry
 from qanun.storage import BlobStore, Keyring
+from qanun.web.closed_records import PRIVACY
 from qanun.web.people import NAV
 
 
@@ -35,7 +36,7 @@ def gather(only: Iterable[str] | None = None) -> tuple[Registry, Plugins]:
     """Core's own contributions and every plugin's, checked and frozen. Needs no database."""
     registry = Registry()
     registry.add("core", Core)
-    for items in (ROLES, GRANTS, AUDIT_EVENTS, JOBS, NOTIFICATION_JOBS, CHANNELS, NAV):
+    for items in (ROLES, GRANTS, AUDIT_EVENTS, JOBS, NOTIFICATION_JOBS, CHANNELS, NAV, PRIVACY):
         registry.extend("core", items)
     plugins = load_plugins(registry, only=only)
     registry.freeze()

@@ -21,6 +21,7 @@ from qanun.app.build import Assembly
 from qanun.app.lifespan import Lifespan
 from qanun.errors import QanunError
 from qanun.web.authorise import authorise, provide_ctx, provide_open_context
+from qanun.web.closed_records import CLOSED_ROUTES
 from qanun.web.confirm import CONFIRM_ROUTES
 from qanun.web.core_routes import CORE_ROUTES
 from qanun.web.errors import EXCEPTION_HANDLERS
@@ -44,7 +45,9 @@ def web_application(assembly: Assembly) -> Litestar:
     """The ASGI application. Raises ConfigurationError when a route declares no permission."""
     routers: list[Any] = [
         Router(
-            "/", route_handlers=[*CORE_ROUTES, *CONFIRM_ROUTES, *PASSKEY_ROUTES, *PEOPLE_ROUTES], opt={"plugin": "core"}
+            "/",
+            route_handlers=[*CORE_ROUTES, *CONFIRM_ROUTES, *PASSKEY_ROUTES, *PEOPLE_ROUTES, *CLOSED_ROUTES],
+            opt={"plugin": "core"},
         )
     ]
     for slug, handler in assembly.plugins.routes:

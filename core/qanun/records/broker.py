@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from qanun.access import must_be_open
 from qanun.context import Context, ResourceRef
 from qanun.errors import Forbidden, NotFound
 
@@ -55,6 +56,8 @@ class Records:
             criteria["patient"] = self._ctx.actor.patient_id
         else:
             self._require(provider.read_permission)
+            if isinstance(criteria.get("patient"), uuid.UUID):
+                await must_be_open(self._ctx, criteria["patient"])
         found = (await provider.search(self._ctx, criteria))[:LIMIT]
         patient_id = criteria.get("patient")
         if isinstance(patient_id, uuid.UUID):
@@ -70,6 +73,8 @@ class Records:
         patient_id = _subject(resource)
         if own and patient_id != self._ctx.actor.patient_id:
             raise NotFound(type)
+        if patient_id is not None and type != "Patient":
+            await must_be_open(self._ctx, patient_id)
         self._ctx.audit("core.records.read", patient_id=patient_id, entity=ResourceRef(type, id))
         return resource
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +18,7 @@ from litestar.connection import ASGIConnection
 from litestar.datastructures import State
 from litestar.handlers import BaseRouteHandler
 
-from qanun.access import Core, Runtime, effective_permissions, open_context
+from qanun.access import Core, Runtime, effective_permissions, must_be_open, open_context
 from qanun.context import SYSTEM, Actor, ActorKind, Context
 from qanun.errors import ConfirmationNeeded, Forbidden, Invalid, NotFound, QanunError, Unauthenticated
 from qanun.i18n import Locale, get_locale, locales, negotiate
@@ -156,10 +156,17 @@ def _opener(connection: Connection) -> OpenContext:
     locale = page_locale(connection, session, session.tenant)
     tenant = session.tenant
 
-    def opener() -> AbstractAsyncContextManager[Context]:
-        return open_context(
+    # The patient is in every address: whoever opens a page of a closed record is stopped here, whatever the page.
+    named = connection.path_params.get("patient_id") if kind == "staff" else None
+
+    @asynccontextmanager
+    async def opener() -> AsyncIterator[Context]:
+        async with open_context(
             runtime, tenant, actor, locale, address=client_address(connection), disabled=session.disabled_plugins
-        )
+        ) as ctx:
+            if isinstance(named, uuid.UUID):
+                await must_be_open(ctx, named)
+            yield ctx
 
     return opener
 

@@ -16,9 +16,10 @@ from litestar.exceptions import HTTPException
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from qanun.errors import ConfirmationNeeded, Forbidden, QanunError, TooMany, Unauthenticated, Unavailable
+from qanun.errors import ConfirmationNeeded, Forbidden, QanunError, RecordClosed, TooMany, Unauthenticated, Unavailable
 from qanun.i18n import resolve
 from qanun.web.authorise import ChooseClinic, page_locale
+from qanun.web.closed_records import closed_page
 from qanun.web.confirm import ask
 from qanun.web.templating import render
 
@@ -80,6 +81,8 @@ def _expected(request: Request[Any, Any, Any], error: QanunError) -> Response[An
         return _sign_in(request, error)
     if isinstance(error, ConfirmationNeeded):
         return ask(request)
+    if isinstance(error, RecordClosed) and not _wants_json(request) and request.headers.get("hx-request") != "true":
+        return closed_page(request, error)
     if isinstance(error, ChooseClinic):
         return Response("", status_code=303, headers={"Location": "/clinics"}, media_type=MediaType.HTML)
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, TooMany) else {}
