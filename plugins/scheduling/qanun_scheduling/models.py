@@ -5,7 +5,7 @@ A slot cannot be booked twice: an exclusion constraint says so, whatever the cod
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
@@ -34,6 +34,27 @@ class Schedule(TenantModel):
     start: Mapped[int]
     end: Mapped[int]
     slot_minutes: Mapped[int] = mapped_column(default=20)
+
+
+class ScheduleException(TenantModel):
+    """Days that differ from the week: of one practitioner, or (without one) of the whole clinic. With hours they are there
+    then and only then; without, not at all."""
+
+    __tablename__ = "scheduling_exception"
+    __table_args__ = (
+        CheckConstraint("first <= last", name="days"),
+        CheckConstraint('(start is null) = ("end" is null)', name="both"),
+        CheckConstraint('start is null or (start >= 0 and start < "end" and "end" <= 1440)', name="hours"),
+        CheckConstraint("start is null or practitioner_id is not null", name="clinic_is_shut"),
+        Index("ix_scheduling_exception_days", "tenant_id", "last"),
+    )
+
+    practitioner_id: Mapped[UUID | None] = practitioner_key(nullable=True)
+    first: Mapped[date]
+    last: Mapped[date]
+    start: Mapped[int | None]
+    end: Mapped[int | None]
+    note: Mapped[str] = mapped_column(default="")
 
 
 class Appointment(TenantModel):

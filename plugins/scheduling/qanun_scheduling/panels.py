@@ -36,6 +36,10 @@ NAV_ITEMS = [
         id="scheduling.desk", label=N_("Desk"), icon="calendar-event", href="/scheduling/desk",
         permission=Scheduling.DESK_USE, key="r", order=10,
     ),
+    NavItem(
+        id="scheduling.hours", label=N_("Hours"), icon="calendar-clock", href="/scheduling/hours",
+        permission=Scheduling.HOURS_MANAGE, key="h", order=60,
+    ),
 ]  # fmt: skip
 PATIENT_PAGES = [PatientPage(id="scheduling.desk", permission=Scheduling.DESK_USE, href=desk_href, order=200)]
 SEARCH = [

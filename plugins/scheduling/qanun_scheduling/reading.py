@@ -11,8 +11,8 @@ from uuid import UUID
 from sqlalchemy import select
 
 from qanun.api import Context, Patient, Practitioner, VisitMode
-from qanun_scheduling.models import LIVE, Appointment, Schedule
-from qanun_scheduling.slots import Slot, day_bounds, free_slots, slots_of_day
+from qanun_scheduling.models import LIVE, Appointment, Schedule, ScheduleException
+from qanun_scheduling.slots import Differing, Plan, Slot, day_bounds, free_slots, slots_of_day
 
 LIMIT = 500
 _SHOWN = (*LIVE, "noshow")
@@ -119,6 +119,18 @@ async def hours(ctx: Context) -> list[tuple[UUID, int, int, int, int]]:
     return [(row[0], row[1], row[2], row[3], row[4]) for row in found]
 
 
+async def plan(ctx: Context) -> Plan:
+    """Everybody's hours from today on, with the days that differ."""
+    columns = (
+        ScheduleException.practitioner_id, ScheduleException.first, ScheduleException.last, ScheduleException.start,
+        ScheduleException.end,
+    )  # fmt: skip
+    since = ctx.local(ctx.now).date() - timedelta(days=1)
+    rows = select(*columns).where(ScheduleException.last >= since).limit(LIMIT)
+    differing = [Differing(*row) for row in (await ctx.db.execute(rows)).all()]
+    return Plan(await hours(ctx), differing)
+
+
 @dataclass(frozen=True, slots=True)
 class Offer:
     """A day's slots: all that the hours give, and those of them that can still be booked."""
@@ -130,7 +142,7 @@ class Offer:
 async def offers(ctx: Context, first: date, days: int) -> dict[date, Offer]:
     """What all practitioners offer on `days` days from `first`."""
     zone = ctx.tenant.zone
-    weekly = await hours(ctx)
+    hours_of = await plan(ctx)
     start, _ = day_bounds(first, zone)
     _, end = day_bounds(first + timedelta(days=days - 1), zone)
     taken = select(Appointment.practitioner_id, Appointment.start, Appointment.end).where(
@@ -139,6 +151,6 @@ async def offers(ctx: Context, first: date, days: int) -> dict[date, Offer]:
     busy = [(row[0], row[1], row[2]) for row in (await ctx.db.execute(taken.limit(5000))).all()]
     found = {}
     for day in (first + timedelta(days=n) for n in range(days)):
-        slots = slots_of_day(day, weekly, zone)
+        slots = slots_of_day(day, hours_of.hours(day), zone)
         found[day] = Offer(slots, free_slots(slots, busy, ctx.now))
     return found

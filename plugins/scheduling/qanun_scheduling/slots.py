@@ -25,6 +25,50 @@ def local_moment(day: date, minutes: int, zone: ZoneInfo) -> datetime | None:
     return moment if moment.astimezone(zone).replace(tzinfo=None) == wall else None
 
 
+@dataclass(frozen=True, slots=True)
+class Differing:
+    """Days that differ from the week, as `ScheduleException` keeps them."""
+
+    practitioner_id: UUID | None
+    first: date
+    last: date
+    start: int | None
+    end: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The weeks of all practitioners (practitioner, weekday, start, end, slot minutes) and the days that differ."""
+
+    weekly: Sequence[tuple[UUID, int, int, int, int]]
+    differing: Sequence[Differing] = ()
+
+    def spans(self, day: date, practitioner_id: UUID) -> list[tuple[int, int, int]]:
+        """When that practitioner is there on `day`: (start, end, slot minutes). Their own differing day counts before the
+        clinic's, hours before a day off: somebody may work on a holiday."""
+        today = [one for one in self.differing if one.first <= day <= one.last]
+        week = [(start, end, length) for who, _, start, end, length in self.weekly if who == practitioner_id]
+        length = week[0][2] if week else 20
+        own = [one for one in today if one.practitioner_id == practitioner_id]
+        hours = sorted((one.start, one.end, length) for one in own if one.start is not None and one.end is not None)
+        if hours:
+            return hours
+        if own or any(one.practitioner_id is None for one in today):
+            return []
+        return sorted(
+            (start, end, minutes)
+            for who, weekday, start, end, minutes in self.weekly
+            if who == practitioner_id and weekday == day.weekday()
+        )
+
+    def hours(self, day: date) -> list[tuple[UUID, int, int, int, int]]:
+        """Everybody's hours of `day`, as `slots_of_day` takes them."""
+        people = dict.fromkeys(
+            [*(row[0] for row in self.weekly), *(one.practitioner_id for one in self.differing if one.practitioner_id)]
+        )
+        return [(who, day.weekday(), *span) for who in people for span in self.spans(day, who)]
+
+
 def slots_of_day(day: date, hours: Iterable[tuple[UUID, int, int, int, int]], zone: ZoneInfo) -> list[Slot]:
     """Slots of `day` from `hours` rows (practitioner, weekday, start, end, slot minutes), in order of time.
 
