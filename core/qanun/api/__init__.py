@@ -113,6 +113,7 @@ if TYPE_CHECKING:
     from qanun.web.pages import render_contribution
     from qanun.web.security import media_headers
     from qanun.web.templating import render
+    from qanun.web.way_in import clinic_context
 else:
     from qanun.api.lazy import on_demand
 
@@ -196,6 +197,7 @@ __all__ = [
     "bare_application",
     "bare_page",
     "bind",
+    "clinic_context",
     "configure_logs",
     "delete",
     "find_patients",

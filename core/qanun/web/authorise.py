@@ -103,7 +103,8 @@ def page_locale(connection: Connection, session: SignedIn | None = None, tenant:
 
 async def authorise(connection: Connection, handler: BaseRouteHandler) -> None:
     """Default deny. Raises Unauthenticated, ChooseClinic, Forbidden, or NotFound for a plugin that is switched off here."""
-    refuse_foreign_origin(connection)
+    if not handler.opt.get("bearer"):
+        refuse_foreign_origin(connection)
     if handler.opt.get("public"):
         return
     permission = handler.opt.get("permission")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from litestar import MediaType, Request, Response
 from sqlalchemy import select
 
+from qanun.context import Context
 from qanun.errors import NotFound
 from qanun.i18n import locales
 from qanun.identity.passkeys import place
 from qanun.tenancy import Tenant, TenantInfo, lookup_session
 from qanun.web import templating
-from qanun.web.authorise import Connection, page_locale, runtime_of
+from qanun.web.authorise import Connection, page_locale, public_context, runtime_of
 
 
 def local_path(path: str, default: str) -> str:
@@ -44,3 +47,11 @@ async def clinic_by_slug(request: Connection, slug: str) -> TenantInfo:
     if tenant is None:
         raise NotFound("clinic")
     return TenantInfo.of(tenant)
+
+
+@asynccontextmanager
+async def clinic_context(request: Connection, slug: str) -> AsyncIterator[Context]:
+    """One transaction in the clinic of a path, as the system: for public routes that know their caller by a token of theirs.
+    They must compare it before they do anything. Raises NotFound for an unknown or closed clinic."""
+    async with public_context(request, await clinic_by_slug(request, slug)) as ctx:
+        yield ctx

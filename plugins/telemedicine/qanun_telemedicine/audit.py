@@ -56,6 +56,12 @@ AUDIT_EVENTS = (
     AuditEventType(id="telemedicine.guest.wait", label=N_("Came to the waiting room as a guest"), action="update"),
     AuditEventType(id="telemedicine.guest.admit", label=N_("Let a guest into the video visit"), action="update"),
     AuditEventType(id="telemedicine.guest.remove", label=N_("Put a guest out of the video visit"), action="update"),
+    AuditEventType(
+        id="telemedicine.device.invite", label=N_("Made a place for a device in the video visit"), action="create"
+    ),
+    AuditEventType(id="telemedicine.device.join", label=N_("A device joined the video visit"), action="execute"),
+    AuditEventType(id="telemedicine.device.leave", label=N_("A device left the video visit"), action="execute"),
+    AuditEventType(id="telemedicine.device.remove", label=N_("Took a device out of the video visit"), action="update"),
     AuditEventType(id="telemedicine.chat.send", label=N_("Wrote in the visit’s chat"), action="create"),
     AuditEventType(id="telemedicine.consent.given", label=N_("Agreed to be recorded"), action="create"),
     AuditEventType(id="telemedicine.consent.refused", label=N_("Refused to be recorded"), action="create"),

@@ -350,3 +350,32 @@ class QualitySample(TenantModel):
     network: Mapped[str] = mapped_column(default="")
     #: 0 (nothing gets through) to 100, by `quality.score`.
     score: Mapped[int | None]
+
+
+class Device(TenantModel):
+    """A thing that shows its picture in one consultation (an otoscope, a dermatoscope, a capture card), known by a token. It
+    is no participant: nobody is behind it who could consent, and it is recorded only when everybody in the call agreed."""
+
+    __tablename__ = "telemedicine_device"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "token_hash"),
+        Index("ix_telemedicine_device_consultation", "tenant_id", "consultation_id"),
+    )
+
+    consultation_id: Mapped[uuid.UUID] = ref("telemedicine_consultation")
+    #: What everybody in the call reads under its picture.
+    name: Mapped[str]
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    #: Until when it may connect; what is connected stays.
+    expires_at: Mapped[datetime]
+    made_by: Mapped[uuid.UUID]
+    #: Its connection, if it has one: the last part of its WHIP session's address.
+    session: Mapped[uuid.UUID | None]
+    #: Names the ICE credentials in use; another one after each restart.
+    etag: Mapped[str] = mapped_column(default="")
+    #: What it offered, without its addresses, for an ICE restart, which says less.
+    offer: Mapped[str] = mapped_column(default="")
+    #: Whether media can flow right now, as the media worker said last.
+    connected: Mapped[bool] = mapped_column(default=False)
+    joined_at: Mapped[datetime | None]
+    removed_at: Mapped[datetime | None]

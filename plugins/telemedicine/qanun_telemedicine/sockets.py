@@ -24,6 +24,7 @@ from qanun_telemedicine.models import ADMITTED, IN_PROGRESS, Consultation, Parti
 from qanun_telemedicine.replies import file_of, media_code, tag
 from qanun_telemedicine.service import quality
 from qanun_telemedicine.service.consultations import TOPIC
+from qanun_telemedicine.service.devices import heard_of
 from qanun_telemedicine.settle import recording_failed, settle
 from qanun_telemedicine.sfu.client import MediaError
 from qanun_telemedicine.sfu.protocol import Event
@@ -205,6 +206,8 @@ class Line(Acts):
                     await self._sample(event.data)
                 elif event.event == "participant.speaker" and self.place == "call":
                     await self._send({"type": "speaker", "participant": event.participant})
+                elif event.event in ("participant.connected", "participant.disconnected"):
+                    await self._device(event.participant, event.event == "participant.connected")
                 elif event.event == "recording.lost":
                     # The way from a media node to the recorder broke for long: what goes on is a new part.
                     await settle(self.open_context, self._worker(), self.consultation_id)
@@ -219,6 +222,13 @@ class Line(Acts):
             state = self._last_state or {}
             if self.place == "call" and (state.get("captions") or {}).get("asked"):
                 await self._send({"type": "caption", "participant": caption.participant, "text": caption.text})
+
+    async def _device(self, name: str, connected: bool) -> None:
+        """News of a device: whose page hears it writes it down."""
+        if name in {one["id"] for one in (self._last_state or {}).get("devices", ())}:
+            async with self.open_context() as ctx:
+                row, _ = await self._row(ctx)
+                await heard_of(ctx, row, uuid.UUID(name), connected)
 
     async def _sample(self, figures: dict[str, Any]) -> None:
         now = asyncio.get_running_loop().time()

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import segno
 from sqlalchemy import select
 
 from qanun.api import N_, Context, Patient, PatientIdentifier, Practitioner, patient_href
 from qanun_telemedicine import service
-from qanun_telemedicine.models import ADMITTED, IN_PROGRESS, OPEN, SCHEDULED, WAITING, Consultation, Guest, Participant
+from qanun_telemedicine.models import (
+    ADMITTED,
+    IN_PROGRESS,
+    OPEN,
+    SCHEDULED,
+    WAITING,
+    Consultation,
+    Device,
+    Guest,
+    Participant,
+)
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.service import captions, quality, written
+from qanun_telemedicine.service.devices import devices_of
 from qanun_telemedicine.service.listing import called, minutes_waiting
 from qanun_telemedicine.service.presence import connected
 
@@ -59,6 +72,7 @@ async def call_view(
         "standalone": standalone,
         "open": row.state in OPEN,
         **await guests_view(ctx, row),
+        **await devices_view(ctx, row),
         **await room_view(ctx, row),
         **place_view(ctx, row),
     }
@@ -92,6 +106,41 @@ async def guests_view(
         "may_invite": may_invite,
         "guest_values": dict(values or {}),
         "guest_errors": dict(errors or {}),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class NewDevice:
+    """What is typed into a device, or scanned: shown once."""
+
+    id: uuid.UUID
+    url: str
+    token: str
+    #: Address and token, a line each, as a picture to scan.
+    code: str
+
+    @classmethod
+    def of(cls, ctx: Context, made: Device, token: str) -> NewDevice:
+        url = f"{ctx.runtime.config.base_url}/telemedicine/whip/{ctx.tenant.slug}/{made.id}"
+        # Dark on light whatever the page's colours are: cameras want it so.
+        drawn = segno.make(f"{url}\n{token}", error="m", micro=False)
+        return cls(made.id, url, token, drawn.svg_data_uri(scale=4, border=3, dark="#000", light="#fff"))
+
+
+async def devices_view(
+    ctx: Context, row: Consultation, *, values: Mapping[str, Any] | None = None, errors: Mapping[str, Any] | None = None,
+    new: NewDevice | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Devices that show their picture, and what may be done about it."""
+    return {
+        "consultation": row,
+        "devices": await devices_of(ctx, row.id),
+        "new_device": new,
+        "now": ctx.now,
+        "open": row.state in OPEN,
+        "may_hold": ctx.can(Telemedicine.CONSULTATION_HOLD),
+        "device_values": dict(values or {}),
+        "device_errors": dict(errors or {}),
     }
 
 

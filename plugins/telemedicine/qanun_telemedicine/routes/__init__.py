@@ -2,6 +2,7 @@
 
 from qanun_telemedicine.routes.attachments import GuestFilesController, PatientFilesController, StaffFilesController
 from qanun_telemedicine.routes.consents import ConsentsController
+from qanun_telemedicine.routes.devices import DevicesController
 from qanun_telemedicine.routes.export import ExportController
 from qanun_telemedicine.routes.guests import GuestsController, GuestVisitController
 from qanun_telemedicine.routes.kept import KeptController
@@ -13,6 +14,7 @@ from qanun_telemedicine.routes.retention import RetentionController
 from qanun_telemedicine.routes.room import WaitingRoomController
 from qanun_telemedicine.routes.staff import StaffController
 from qanun_telemedicine.routes.visit import VisitController
+from qanun_telemedicine.routes.whip import WhipController
 from qanun_telemedicine.routes.written import AskController, BeginController, WrittenController
 
 ROUTES = (
@@ -36,6 +38,8 @@ ROUTES = (
     KeptController,
     PicturesController,
     MyPicturesController,
+    DevicesController,
+    WhipController,
 )
 
 __all__ = ["ROUTES"]

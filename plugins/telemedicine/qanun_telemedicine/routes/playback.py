@@ -19,10 +19,11 @@ from sqlalchemy import select
 
 from qanun.api import AuditEvent, Context, CryptoError, Key, NotFound, OpenContext, ResourceRef, Unavailable, get, page
 from qanun_telemedicine import service
-from qanun_telemedicine.models import Participant, Recording
+from qanun_telemedicine.models import Recording
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.recording import player
 from qanun_telemedicine.recording.view import View
+from qanun_telemedicine.service.devices import names
 from qanun_telemedicine.service.export import PURPOSES, exports_of
 from qanun_telemedicine.service.recording import binding, folder
 from qanun_telemedicine.service.retention import FINISHED
@@ -99,8 +100,7 @@ async def watch_page(
         key = await service.recording_key(ctx, record)
         await _note_viewing(ctx, record)
         seats, problem = await asyncio.to_thread(_seats, folder(ctx, record), key, binding(ctx, record))
-    names = select(Participant).where(Participant.consultation_id == row.id)
-    known = {str(one.id): one.name for one in (await ctx.db.execute(names)).scalars()}
+    known = await names(ctx, row.id)
     shown = [
         {"name": known.get(seat.participant, ""), "video": seat.has_video, "number": seat.number, "source": seat.source,
          "src": f"/telemedicine/recordings/{record.id}/{seat.participant}/{seat.number}"}

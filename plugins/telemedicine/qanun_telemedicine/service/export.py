@@ -22,10 +22,11 @@ from typing import Any
 from sqlalchemy import select
 
 from qanun.api import N_, Conflict, Context, Invalid, Key, NotFound, ResourceRef, SigningKey, new_id
-from qanun_telemedicine.models import Participant, Recording
+from qanun_telemedicine.models import Recording
 from qanun_telemedicine.models_kept import RecordingExport
 from qanun_telemedicine.recording import player
 from qanun_telemedicine.recording.bundle import Mark
+from qanun_telemedicine.service import devices
 from qanun_telemedicine.service.recording import binding, folder, recording, recording_key
 from qanun_telemedicine.service.retention import FINISHED
 from qanun_telemedicine.service.signing import canonical, signer
@@ -172,8 +173,7 @@ async def prepare_copy(ctx: Context, export: RecordingExport) -> Copy:
     record = await recording(ctx, export.recording_id)
     if record.state not in FINISHED:
         raise Conflict("there is nothing to take out")
-    people = select(Participant).where(Participant.consultation_id == record.consultation_id)
-    names = {str(one.id): one.name for one in (await ctx.db.execute(people)).scalars()}
+    names = await devices.names(ctx, record.consultation_id)
     number, when = str(export.id)[-12:], ctx.local(export.asked_at).strftime("%Y-%m-%d %H:%M %Z")
     line = ctx.locale.gettext(
         "Confidential copy for %(recipient)s · %(when)s · taken out by %(name)s · number %(number)s",

@@ -12,6 +12,7 @@ from qanun.api import Context, Practitioner
 from qanun_telemedicine.captions.line import captions_line
 from qanun_telemedicine.models import ADMITTED, OPEN, SCHEDULED, WAITING, Consultation, Guest, Participant
 from qanun_telemedicine.service import captions, encryption
+from qanun_telemedicine.service.devices import devices_of
 from qanun_telemedicine.service.guests import guests_seen
 from qanun_telemedicine.service.listing import called, position
 from qanun_telemedicine.service.notices import notices_of
@@ -63,6 +64,9 @@ async def snapshot(ctx: Context, row: Consultation, me: Participant) -> dict[str
             }
             for person, stay in here
             if stay.place == "call"
+        ],
+        "devices": [
+            {"id": str(one.id), "name": one.name, "connected": one.connected} for one in await devices_of(ctx, row.id)
         ],
         "guests": await _guests(ctx, row) if staff else [],
         "with": _holder(ctx, known_by_id[row.practitioner_id]),
@@ -142,6 +146,7 @@ def _outside(row: Consultation, guest: Guest) -> dict[str, Any]:
         "concern": "",
         "patient_here": False,
         "people": [],
+        "devices": [],
         "guests": [],
         "with": None,
         "locked": False,

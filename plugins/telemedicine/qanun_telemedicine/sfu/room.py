@@ -35,7 +35,8 @@ class Refused(Exception):
 @dataclass(frozen=True)
 class Limits:
     rooms: int = 2000
-    participants: int = 12
+    #: Twelve people, and two devices beside them.
+    participants: int = 14
     tracks: int = 4
 
 

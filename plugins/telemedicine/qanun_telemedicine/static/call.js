@@ -218,7 +218,8 @@ export class Call extends EventTarget {
   }
 
   #name(id) {
-    return this.state?.people.find((one) => one.id === id)?.name ?? "";
+    const known = [...(this.state?.people ?? []), ...(this.state?.devices ?? [])];
+    return known.find((one) => one.id === id)?.name ?? "";
   }
 
   // -- showing -------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 // The call docked in the chart (or on the consultation's own page). It lives outside of everything that htmx swaps.
 
 import { Call } from "./call.js";
+import { Equipment } from "./equipment.js";
 import { Group } from "./group.js";
 import { Line } from "./line.js";
 import { answerPictures, takePictures } from "./pictures.js";
@@ -12,6 +13,7 @@ if (root && !root.call) {
   const call = new Call(root, line, { relay: new URLSearchParams(location.search).get("relay") === "1" });
   root.call = call;
   new Group(call);
+  new Equipment(call);
   takePictures(call);
   answerPictures(call);
   let auto = root.dataset.auto === "1";
