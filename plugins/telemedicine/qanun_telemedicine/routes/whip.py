@@ -7,11 +7,10 @@ restarts; DELETE to leave. Errors are sentences in plain text for whoever sets t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from litestar import Controller, HttpMethod, Request, Response, route
+from litestar import Controller, Request, Response
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 
 from qanun.api import (
@@ -41,9 +40,9 @@ _WHY = "a device's token, compared before anything is done"
 _UFRAG = re.compile(r"^a=ice-ufrag:([A-Za-z0-9+/]{4,256})\r?$", re.MULTILINE)
 _PWD = re.compile(r"^a=ice-pwd:([A-Za-z0-9+/]{22,256})\r?$", re.MULTILINE)
 #: A page of somebody else may be a device: without a cookie there is nothing for it to misuse.
-_ANYWHERE = {"access-control-allow-origin": "*", "access-control-expose-headers": "Location, Link, ETag"}
-_PREFLIGHT = {
-    **_ANYWHERE, "access-control-allow-methods": "POST, PATCH, DELETE, OPTIONS", "access-control-max-age": "86400",
+_ANYWHERE = {
+    "access-control-allow-origin": "*", "access-control-expose-headers": "Location, Link, ETag",
+    "access-control-allow-methods": "POST, PATCH, DELETE, OPTIONS", "access-control-max-age": "86400",
     "access-control-allow-headers": "Authorization, Content-Type, If-Match", "accept-post": _SDP, "accept-patch": _FRAGMENT,
 }  # fmt: skip
 #: The media server's words for what is wrong with an offer; whatever else it says is no fault of the device.
@@ -53,9 +52,9 @@ _BUSY = {"unavailable", "draining", "internal", "busy"}
 class WhipController(Controller):
     path = "/telemedicine/whip/{clinic:str}/{device_id:uuid}"
 
-    @route(["/", "/{session:uuid}"], http_method=HttpMethod.OPTIONS, opt={"public": _WHY, "bearer": True})
-    async def preflight(self) -> Response[None]:
-        return Response(None, status_code=204, headers=_PREFLIGHT)
+    # Also of the answers to OPTIONS, which the framework makes by itself.
+    opt = {"public": _WHY, "bearer": True}
+    response_headers = _ANYWHERE
 
     @get(["/", "/{session:uuid}"], public=_WHY, bearer=True)
     async def look(self) -> Response[Any]:
@@ -119,7 +118,7 @@ class WhipController(Controller):
                 devices.left(ctx, row, device)
         except NotFound:
             return _unknown()
-        return Response(None, status_code=200, headers=_ANYWHERE)
+        return Response(None, status_code=200)
 
 
 async def out_of_the_media(ctx: Context, row: Consultation, device: Device) -> None:
@@ -142,9 +141,7 @@ async def _join(ctx: Context, request: Request_, row: Consultation, device: Devi
     except BaseException:
         await out_of_the_media(ctx, row, device)
         raise
-    headers = {
-        **_ANYWHERE, "location": f"{request.url.path.rstrip('/')}/{session}", "etag": etag, "accept-patch": _FRAGMENT,
-    }  # fmt: skip
+    headers = {"location": f"{request.url.path.rstrip('/')}/{session}", "etag": etag}
     links = _links(ice_servers(ctx, str(device.id)))
     if links:
         headers["link"] = links
@@ -169,7 +166,7 @@ async def _change(ctx: Context, row: Consultation, device: Device, fragment: str
         return _no(412, "the ICE session is another one by now")
     if not restarts:
         # Its addresses are not needed: it reaches us, and we answer where it comes from.
-        return Response(None, status_code=204, headers=_ANYWHERE)
+        return Response(None, status_code=204)
     assert ufrag is not None
     if pwd is None:
         return _no(400, "an ICE restart needs a=ice-ufrag and a=ice-pwd")
@@ -183,8 +180,7 @@ async def _change(ctx: Context, row: Consultation, device: Device, fragment: str
         None,
     )
     body = "\r\n".join(lines[:first]) + "\r\n"
-    headers = {**_ANYWHERE, "etag": device.etag}
-    return Response(body.encode(), status_code=200, media_type=_FRAGMENT, headers=headers)
+    return Response(body.encode(), status_code=200, media_type=_FRAGMENT, headers={"etag": device.etag})
 
 
 def _later(lines: list[str], number: int) -> bool:
@@ -224,8 +220,7 @@ def _links(servers: list[dict[str, Any]]) -> str:
 
 
 def _no(status: int, words: str, **headers: str) -> Response[Any]:
-    told: Mapping[str, str] = {**_ANYWHERE, **headers}
-    return Response(f"{words}\n", status_code=status, media_type="text/plain", headers=dict(told))
+    return Response(f"{words}\n", status_code=status, media_type="text/plain", headers=headers)
 
 
 def _not_for_that() -> Response[Any]:
