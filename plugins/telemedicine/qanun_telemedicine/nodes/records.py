@@ -18,8 +18,8 @@ from qanun_telemedicine.sfu.tap import Tap, TapRefused, load
 
 log = logging.getLogger(__name__)
 
-#: Where recorders may come from: the same places as on a local worker.
-ALLOWED = ("qanun_telemedicine.recording",)
+#: Where recorders, and who writes along for captions, may come from: the same places as on a local worker.
+ALLOWED = ("qanun_telemedicine.recording", "qanun_telemedicine.captions.ear")
 _ASK_S = 0.3
 
 
