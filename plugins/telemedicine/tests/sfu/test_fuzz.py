@@ -29,6 +29,7 @@ SOURCE = FOLDER / "parsers.c"
 C_TARGETS = [target for target in targets() if target != "rtcp"]
 #: Seconds for each target under --long.
 SECONDS = int(os.environ.get("QANUN_FUZZ_SECONDS", "30"))
+MALFORMED = int(os.environ.get("QANUN_FUZZ_PACKETS", "1000000"))
 
 
 def look(what: payloads.Glance | None) -> str:
@@ -250,7 +251,7 @@ async def test_a_million_malformed_packets_harm_nobody(worker: tuple[Supervisor,
         return sent, good[1].heard() - before
 
     talking = asyncio.create_task(talk())
-    while count < 1_000_000:
+    while count < MALFORMED:
         for _ in range(400):
             data = mutated(chance, chance.choice(seeds)) or b"\x80"
             stranger.sendto(data, ("127.0.0.1", port))

@@ -1,7 +1,7 @@
 """A patient behind bad networks: real browsers on hosts of their own, the patient's joined to the server by a link that is bad.
 
-Signalling has a link of its own, so that what is seen is what media does. Figures are printed; the limits that are asserted
-leave room for a machine that does other things meanwhile.
+Signalling has a link of its own, so that what is seen is what media does. Figures are printed. The limits are those that were
+promised, for a machine that does nothing else meanwhile.
 """
 
 import asyncio
@@ -151,34 +151,33 @@ async def call(tmp_path: Path, media: ModuleType, media_files: Any) -> AsyncIter
 
 
 @pytest.mark.parametrize(
-    ("line", "fps", "made_up"),
+    ("line", "fps", "made_up", "seconds", "gap"),
     [
-        ({"rate": 2e6, "delay": 0.02}, 12, 0.05),
-        ({"rate": 5e5, "delay": 0.02}, 8, 0.1),
-        ({"loss": 0.03, "delay": 0.02}, 12, 0.08),
-        ({"loss": 0.1, "delay": 0.02}, 6, 0.2),
-        ({"delay": 0.2, "jitter": 0.03}, 10, 0.1),
+        ({"rate": 2e6, "delay": 0.02}, 12, 0.05, 20, 2),
+        ({"rate": 5e5, "delay": 0.02}, 8, 0.1, 20, 2),
+        ({"loss": 0.03, "delay": 0.02}, 12, 0.08, 60, 0.5),
+        ({"loss": 0.1, "delay": 0.02}, 6, 0.2, 20, 2),
+        ({"delay": 0.2, "jitter": 0.03}, 10, 0.1, 20, 2),
     ],
     ids=["2 Mbit/s", "500 kbit/s", "3 % loss", "10 % loss", "200 ms"],
 )
 async def test_a_bad_line_costs_sharpness_and_neither_sound_nor_visit(
-    call: Call, line: dict[str, float], fps: float, made_up: float
+    call: Call, line: dict[str, float], fps: float, made_up: float, seconds: float, gap: float
 ) -> None:
     call.line.set(**line)
     await asyncio.sleep(15)
     for caller in (call.patient, call.doctor):
-        figures = await call.watch(caller, 20)
+        figures = await call.watch(caller, seconds)
         assert figures["fps"] > fps and figures["made_up"] < made_up
-        assert figures["gap"] < 2
+        assert figures["gap"] < gap
     assert not call.ended() and not await call.rejoined()
 
 
 async def test_150_kbit_carry_the_sound_and_the_page_says_what_is_left_out(call: Call) -> None:
     call.line.set(rate=150_000, delay=0.02)
     await asyncio.sleep(25)
-    figures = await call.watch(call.patient, 20)
-    assert figures["made_up"] < 0.1
-    assert (await call.watch(call.doctor, 20))["made_up"] < 0.1
+    for caller in (call.patient, call.doctor):
+        assert (await call.watch(caller, 20))["made_up"] < 0.03, "the sound is whole"
     assert not call.ended() and not await call.rejoined()
     call.line.set(rate=0)
     await call.back(within=45)
@@ -189,7 +188,7 @@ async def test_150_kbit_carry_the_sound_and_the_page_says_what_is_left_out(call:
     await until(good, "all is well again", 90)
 
 
-@pytest.mark.parametrize(("seconds", "within"), [(3, 4), (20, 7), (60, 10)])
+@pytest.mark.parametrize(("seconds", "within"), [(3, 4), (20, 5), (60, 8)])
 async def test_a_cut_line_heals_into_the_same_visit_without_a_click(call: Call, seconds: float, within: float) -> None:
     call.line.set(cut=True)
     await asyncio.sleep(seconds)
