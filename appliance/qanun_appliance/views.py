@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from qanun.api import Context, isolate
+from qanun.api import N_, Context, Invalid, isolate
+from qanun_appliance import incoming
 from qanun_appliance.doctor.sentences import in_words, pieces
 
 #: Written by root every five minutes: twice that without a new one, and what it says may no longer be so.
@@ -26,9 +27,9 @@ def can_wish() -> bool:
     return os.access(wishes_folder(), os.W_OK)
 
 
-def make_wish(name: str) -> None:
-    """Ask root for one of the acts it offers. The name alone is the message; its content is nobody's input."""
-    (wishes_folder() / name).write_text("", encoding="ascii")
+def make_wish(name: str, moment: str = "") -> None:
+    """Ask root for one of the acts it offers. The name is the message; `moment` is for the one that wants a time."""
+    (wishes_folder() / name).write_text(moment, encoding="ascii")
     os.utime(wishes_folder() / name)
 
 
@@ -92,6 +93,41 @@ def _set_moment(name: str) -> datetime | None:
         return None
 
 
+#: What staging says while it is at work, in words of the page.
+_STEPS: Mapping[str, Any] = {
+    "signature, product and version": N_("Signature, product and version are checked"),
+    "hashes": N_("Every byte is compared with what was signed"), "room": N_("Room is looked for"),
+    "backup, and its restore into a copy": N_("A backup is taken and proven by restoring it"),
+    "reading it back": N_("What was written is read back"), "boot entry": N_("It is made ready to start"),
+}  # fmt: skip
+
+
+def minute_of(ctx: Context, typed: str, *, stay: bool) -> str:
+    """The moment in the one spelling that root reads. Raises Invalid."""
+    if stay:
+        return "never"
+    if not typed:
+        return ctx.now.isoformat(timespec="seconds")
+    try:
+        moment = datetime.strptime(typed, "%Y-%m-%dT%H:%M").replace(tzinfo=ctx.tenant.zone)
+    except ValueError:
+        raise Invalid({"minute": N_("Choose a day and a minute.")}) from None
+    if not ctx.now <= moment <= ctx.now + timedelta(days=7):
+        raise Invalid({"minute": N_("Choose a minute within the next seven days.")})
+    return moment.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def _staging(ctx: Context) -> dict[str, Any]:
+    found = {"state": "", "step": "", "why": "", "version": "", **report(ctx, "staging")}
+    said = _STEPS.get(str(found["step"]), N_("It is written into the spare half of the disk"))
+    return {**found, "said": ctx.locale.resolve(said)}
+
+
+def _planned(ctx: Context) -> datetime | None:
+    moment_ = moment(report(ctx, "restart"), "planned")
+    return moment_ if moment_ is not None and moment_ > ctx.now else None
+
+
 def updates(ctx: Context) -> dict[str, Any]:
     """What runs, what lies beside it, and how the last release fared, with its notes in the reader's language."""
     found = report(ctx, "update")
@@ -103,4 +139,6 @@ def updates(ctx: Context) -> dict[str, Any]:
         "running": found.get("running") or report(ctx, "doctor").get("version", ""), "other": found.get("other", ""),
         "last": last, "last_at": moment(last), "notes": notes.get(ctx.locale.code) or notes.get("en", ""),
         "interrupted": bool(found.get("interrupted")), "history": history, "known": bool(found),
+        "staging": _staging(ctx), "planned": _planned(ctx), "whole": incoming.is_whole(ctx.runtime.config.state_dir),
+        "piece": incoming.PIECE,
     }  # fmt: skip

@@ -7,6 +7,7 @@ import json
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from packaging.version import Version
 
@@ -63,6 +64,37 @@ def update_command(arguments: Sequence[str]) -> int:
     else:
         print("a half-written slot was emptied" if update.tidy(places, disk) else "nothing to tidy")
     return 0
+
+
+def wish_command(arguments: Sequence[str]) -> int:
+    """What the administrator's page asks for; 0 done, 1 not, with the reason in a report."""
+    from qanun_appliance import update
+    from qanun_appliance.update import wishes
+
+    words = parser("wish", "what the administrator's page asks of root about releases; called by units")
+    words.add_argument("name", choices=wishes.NAMES)
+    options = words.parse_args(list(arguments))
+    places = places_of(options)
+    disk, running = update.this_disk(places), running_release(places)
+    if options.name == "rollback":
+        update.roll_back(places, disk, running)
+        return 0
+    if options.name == "restart":
+        moment = wishes.plan_restart(
+            places, (places.wishes / "restart").read_text(encoding="ascii", errors="replace")[:80]
+        )
+        print(f"starting into it at {moment}" if moment else "no start is planned")
+        return 0
+
+    def stage(bundle: Path, say: Callable[[str], None]) -> dict[str, Any]:
+        return update.stage(
+            bundle, places, disk, running=Version(running), prove=lambda: _prove(places), say=say,
+            keys=update.trusted_keys(places.real("/usr/lib/qanun/trusted-keys")), revisions=_revisions(places),
+        )  # fmt: skip
+
+    done = wishes.stage_what_came(places, stage)
+    update.status(places, disk, running)
+    return 0 if done else 1
 
 
 def _after_calls(places: Places, minutes: float) -> Callable[[], None]:
@@ -123,4 +155,5 @@ def _revisions(places: Places) -> dict[str, str]:
 
 COMMANDS = (
     CliCommand(id="appliance.update", run=update_command, summary="stage | status | reboot | rollback | tidy | pack"),
+    CliCommand(id="appliance.wish", run=wish_command, summary="what the administrator's page asks for (by units)"),
 )

@@ -12,6 +12,8 @@ from qanun_appliance.render.services import ADDRESSES, ENVIRONMENT
 from qanun_appliance.site import Site
 
 _SYSTEM = "/etc/systemd/system"
+#: What the page about releases may ask for.
+WISHES = ("stage", "restart", "rollback")
 #: What root's programs keep of root's powers: read all of it, give files back to their owners, become another account.
 _KEEPER = "CAP_DAC_READ_SEARCH CAP_DAC_OVERRIDE CAP_CHOWN CAP_FOWNER CAP_SETUID CAP_SETGID CAP_KILL"
 
@@ -25,7 +27,8 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
     timers = ["doctor", "disk", "renew", *(("backup", "drill", "wal") if backs_up else ())]
     wants = " ".join((
         *units, "qanun-web.service", "qanun-jobs.service", "caddy.service", "qanun-first-boot.service",
-        "qanun-health.service", "qanun-releases.service", "qanun-doctor.path", "qanun-backup.path", *(f"qanun-{name}.timer" for name in timers),
+        "qanun-health.service", "qanun-releases.service", "qanun-doctor.path", "qanun-backup.path",
+        *(f"qanun-wish-{name}.path" for name in WISHES), *(f"qanun-{name}.timer" for name in timers),
         # A server that somebody keeps has its own way in; on the image there is none but this.
         *(["ssh.service"] if machine.slot and site.ssh == "keys" else []),
     ))  # fmt: skip
@@ -116,6 +119,7 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
         "PathChanged=/run/qanun-wishes/doctor\nUnit=qanun-doctor.service\n",
         "qanun-backup.path": "[Unit]\nDescription=Qanun: somebody asked for a backup\n\n[Path]\n"
         "PathChanged=/run/qanun-wishes/backup\nUnit=qanun-backup.service\n",
+        **_wishes(appliance),
         "qanun-renew.service": _section(
             ["Description=Qanun: certificate and configuration, looked at once a day"],
             ["Type=oneshot", f"ExecStart={appliance} apply"],
@@ -153,6 +157,22 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
     return [*files, *_accounts_and_folders()]
 
 
+def _wishes(appliance: str) -> dict[str, str]:
+    """The page about releases: one path and one service for each of its few words, and no other way from the web to root."""
+    found = {}
+    for name in WISHES:
+        found[f"qanun-wish-{name}.path"] = (
+            f"[Unit]\nDescription=Qanun: somebody asked for: {name}\n\n[Path]\n"
+            f"PathChanged=/run/qanun-wishes/{name}\nUnit=qanun-wish-{name}.service\n"
+        )
+        found[f"qanun-wish-{name}.service"] = _section(
+            [f"Description=Qanun: {name}, as the administrator's page asked", "ConditionKernelCommandLine=|qanun.slot",
+             "ConditionPathExists=|/usr/lib/qanun/slot"],
+            ["Type=oneshot", f"ExecStart={appliance} wish {name}", "TimeoutStartSec=8h", "Nice=10"],
+        )  # fmt: skip
+    return found
+
+
 def _enabled(texts: dict[str, str]) -> list[Link]:
     links = [
         Link(path=f"{_SYSTEM}/timers.target.wants/{name}", target=f"{_SYSTEM}/{name}")
@@ -182,7 +202,7 @@ def _accounts_and_folders() -> list[Rendered]:
         (f"{DATA}/postgresql", "0700", "postgres", "postgres"), (f"{DATA}/wal", "0700", "postgres", "postgres"),
         (f"{DATA}/turn", "0700", "turnserver", "turnserver"), (f"{DATA}/tls", "0750", "root", "caddy"),
         (f"{DATA}/nodes", "0700", "qanun", "qanun"),
-        (f"{DATA}/updates", "0700", "root", "root"), (f"{DATA}/ssh", "0700", "root", "root"),
+        (f"{DATA}/updates", "0700", "root", "root"), (f"{DATA}/incoming", "0700", "qanun", "qanun"), (f"{DATA}/ssh", "0700", "root", "root"),
         ("/run/qanun", "0750", "qanun", "qanun"), ("/run/qanun-wishes", "0750", "qanun", "qanun"),
         ("/etc/qanun", "0755", "root", "root"),
     ]  # fmt: skip

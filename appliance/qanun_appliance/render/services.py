@@ -177,7 +177,7 @@ def _web(site: Site, places: Places) -> str:
             "Restart=always", "RestartSec=1", "CPUWeight=300", "MemoryHigh=30%", "MemoryMax=40%", "TasksMax=256",
             "OOMScoreAdjust=-200",
             *hardened(
-                network="local", write=[*_ours("blobs", "recordings"), SOCKETS, "/run/qanun-wishes"],
+                network="local", write=[*_ours("blobs", "recordings", "incoming"), SOCKETS, "/run/qanun-wishes"],
                 hide=_ours(*_DATA_OF_OTHERS, "turn", "nodes", "site.toml"),
             ),
         ],
