@@ -124,7 +124,8 @@ async def measure(load: Load) -> Figures:
                 try:
                     await asyncio.wait_for(process.wait(), 8)
                 except TimeoutError:
-                    process.kill()
+                    with contextlib.suppress(ProcessLookupError):
+                        process.kill()
 
 
 async def _fill(load: Load, client: MediaClient, pid: int) -> Figures:

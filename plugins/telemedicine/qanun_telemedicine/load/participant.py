@@ -4,57 +4,25 @@ What the pictures show is noise; a packet carries the time it was sent, for the 
 """
 
 import os
-import re
 import socket
 import struct
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from aiortc import (
-    RTCCertificate,
-    RTCDtlsFingerprint,
-    RTCDtlsParameters,
-    RTCDtlsTransport,
-    RTCIceCandidate,
-    RTCIceGatherer,
-    RTCIceParameters,
-    RTCIceTransport,
-)
+from aiortc import RTCCertificate, RTCDtlsTransport, RTCIceGatherer, RTCIceTransport
 
+from qanun_telemedicine.load.connection import AUDIO, MID, NUMBER, VIDEO, describe, reach, secure
 from qanun_telemedicine.sfu import rtp
 from qanun_telemedicine.sfu.client import MediaClient
 
-AUDIO, VIDEO = 111, 96
 AUDIO_RATE, FRAME_RATE = 50, 30
 _AUDIO_OCTETS, _PICTURE_OCTETS = 120, 1_100
 _KEY_EVERY = 4 * FRAME_RATE
-_MID, _NUMBER = 4, 3
 #: One packet in so many is decrypted, to see how long it was on the way.
 _SAMPLE_EVERY = 29
 _MARK = b"qanun"
 _STAMP = struct.Struct("!5sQ")
-_SECTION = """m={kind} 9 UDP/TLS/RTP/SAVPF {formats}
-c=IN IP4 0.0.0.0
-a=ice-ufrag:{username}
-a=ice-pwd:{password}
-a=fingerprint:sha-256 {fingerprint}
-a=setup:actpass
-a=mid:{mid}
-a=extmap:{mid_id} {mid_uri}
-a=extmap:{number_id} {number_uri}
-a={direction}
-a=rtcp-mux
-{codecs}
-"""
-_CODECS = {
-    "audio": ("111", "a=rtpmap:111 opus/48000/2\na=rtcp-fb:111 transport-cc"),
-    "video": (
-        "96 97",
-        "a=rtpmap:96 VP8/90000\na=rtcp-fb:96 nack\na=rtcp-fb:96 nack pli\na=rtcp-fb:96 transport-cc\n"
-        "a=rtpmap:97 rtx/90000\na=fmtp:97 apt=96",
-    ),
-}
 
 
 class Participant:
@@ -82,34 +50,11 @@ class Participant:
         self._ice._connection.ice_controlling = True
         self._dtls = RTCDtlsTransport(self._ice, [self._certificate])
         self._dtls._set_role("client")
-        answer = (await client.join(room, self.name, self._offer(gatherer))).sdp
-        for foundation, host, port in re.findall(r"a=candidate:(\S+) 1 udp \d+ (\S+) (\d+)", answer):
-            await self._ice.addRemoteCandidate(RTCIceCandidate(1, foundation, host, int(port), 1, "udp", "host"))
-        await self._ice.addRemoteCandidate(None)
-        username, password, fingerprint = (
-            found[1]
-            for name in ("ice-ufrag", "ice-pwd", "fingerprint:sha-256")
-            if (found := re.search(rf"a={name}[: ](\S+)", answer)) is not None
-        )
-        await self._ice.start(RTCIceParameters(username, password))
-        await self._dtls.start(RTCDtlsParameters([RTCDtlsFingerprint("sha-256", fingerprint)], "server"))
-        if self._dtls.state != "connected":
-            raise RuntimeError(f"{self.name} could not connect: {self._dtls.state}")
-
-    def _offer(self, gatherer: RTCIceGatherer) -> str:
-        local = gatherer.getLocalParameters()
         kinds = [("audio", "sendonly"), ("video", "sendonly")]
         kinds += [(kind, "recvonly") for kind in ("audio", "video") for _ in range(self._others)]
-        text = "v=0\no=- 1 1 IN IP4 127.0.0.1\ns=-\nt=0 0\na=group:BUNDLE " + " ".join(map(str, range(len(kinds))))
-        text += "\n"
-        for mid, (kind, direction) in enumerate(kinds):
-            formats, codecs = _CODECS[kind]
-            text += _SECTION.format(
-                kind=kind, formats=formats, codecs=codecs, direction=direction, mid=mid, mid_id=_MID, mid_uri=rtp.MID,
-                number_id=_NUMBER, number_uri=rtp.TRANSPORT_CC, username=local.usernameFragment,
-                password=local.password, fingerprint=self._dtls.getLocalParameters().fingerprints[0].value,
-            )  # fmt: skip
-        return text
+        answer = (await client.join(room, self.name, describe(gatherer, self._dtls, kinds))).sdp
+        await reach(self._ice, answer)
+        await secure(self._dtls, answer)
 
     def take_over(self, loop: Any) -> int:
         """From now on `readable` reads the socket, and nobody else; gives its descriptor."""
@@ -149,7 +94,7 @@ class Participant:
         )
         mid = b"0" if kind == AUDIO else b"1"
         number = (self._number & 0xFFFF).to_bytes(2, "big")
-        data = rtp.serialise(packet, rtp.extension_block([(_MID, mid), (_NUMBER, number)]))
+        data = rtp.serialise(packet, rtp.extension_block([(MID, mid), (NUMBER, number)]))
         self.socket.sendto(self._dtls._tx_srtp.protect(data), self._address)
         self.sent += 1
 

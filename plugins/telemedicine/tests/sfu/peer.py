@@ -2,39 +2,17 @@
 
 import asyncio
 import contextlib
-import re
 from collections import Counter
 from typing import Any
 
-from aiortc import (
-    RTCCertificate,
-    RTCDtlsFingerprint,
-    RTCDtlsParameters,
-    RTCDtlsTransport,
-    RTCIceCandidate,
-    RTCIceGatherer,
-    RTCIceParameters,
-    RTCIceTransport,
-)
+from aiortc import RTCCertificate, RTCDtlsTransport, RTCIceGatherer, RTCIceTransport
 
+from qanun_telemedicine.load.connection import describe, reach, secure
 from qanun_telemedicine.sfu import rtcp, rtp
 from qanun_telemedicine.sfu.client import MediaClient
 
 from .test_packets import vp8_payload
 
-_SECTION = """m={kind} 9 UDP/TLS/RTP/SAVPF {formats}
-c=IN IP4 0.0.0.0
-a=ice-ufrag:{username}
-a=ice-pwd:{password}
-a=fingerprint:sha-256 {fingerprint}
-a=setup:actpass
-a=mid:{mid}
-a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid
-a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01
-a={direction}
-a=rtcp-mux
-{codecs}{layers}
-"""
 _LAYERS = """
 a=extmap:10 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id
 a=rid:q send
@@ -43,16 +21,6 @@ a=rid:f send
 a=simulcast:send q;h;f"""
 #: rid → SSRC, width, octets of a packet.
 LAYERS = {"q": (3001, 160, 60), "h": (3002, 320, 400), "f": (3003, 640, 1100)}
-_CODECS = {
-    "audio": ("111", "a=rtpmap:111 opus/48000/2\na=rtcp-fb:111 transport-cc"),
-    "video": (
-        "96 97",
-        (
-            "a=rtpmap:96 VP8/90000\na=rtcp-fb:96 nack\na=rtcp-fb:96 nack pli\n"
-            "a=rtcp-fb:96 transport-cc\na=rtpmap:97 rtx/90000\na=fmtp:97 apt=96"
-        ),
-    ),
-}
 
 
 class _Dtls(RTCDtlsTransport):
@@ -92,23 +60,8 @@ class Peer:
         return self._describe(self._gatherer)
 
     def _describe(self, gatherer: RTCIceGatherer) -> str:
-        local = gatherer.getLocalParameters()
-        text = "v=0\no=- 1 1 IN IP4 127.0.0.1\ns=-\nt=0 0\na=group:BUNDLE 0 1 2 3\n"
-        for mid, (kind, direction) in enumerate(
-            [("audio", "sendonly"), ("video", "sendonly"), ("audio", "recvonly"), ("video", "recvonly")]
-        ):
-            text += _SECTION.format(
-                kind=kind,
-                mid=mid,
-                direction=direction,
-                formats=_CODECS[kind][0],
-                codecs=_CODECS[kind][1],
-                layers=_LAYERS if self.layers and mid == 1 else "",
-                username=local.usernameFragment,
-                password=local.password,
-                fingerprint=self.dtls.getLocalParameters().fingerprints[0].value,
-            )
-        return text
+        kinds = [("audio", "sendonly"), ("video", "sendonly"), ("audio", "recvonly"), ("video", "recvonly")]
+        return describe(gatherer, self.dtls, kinds, {1: _LAYERS} if self.layers else None)
 
     async def join(self, client: MediaClient, room: str) -> None:
         described = await client.join(room, self.name, await self.offer())
@@ -116,17 +69,8 @@ class Peer:
 
     async def connect(self) -> None:
         """Do as the answer says."""
-        await self._reach()
-        fingerprint = re.search(r"a=fingerprint:sha-256 (\S+)", self.answer)[1]  # type: ignore[index]
-        await self.dtls.start(RTCDtlsParameters([RTCDtlsFingerprint("sha-256", fingerprint)], "server"))
-        assert self.dtls.state == "connected"
-
-    async def _reach(self) -> None:
-        for foundation, host, port in re.findall(r"a=candidate:(\S+) 1 udp \d+ (\S+) (\d+)", self.answer):
-            await self.ice.addRemoteCandidate(RTCIceCandidate(1, foundation, host, int(port), 1, "udp", "host"))
-        await self.ice.addRemoteCandidate(None)
-        username, password = (re.search(rf"a=ice-{name}:(\S+)", self.answer)[1] for name in ("ufrag", "pwd"))  # type: ignore[index]
-        await self.ice.start(RTCIceParameters(username, password))
+        await reach(self.ice, self.answer)
+        await secure(self.dtls, self.answer)
 
     async def restart(self, client: MediaClient, room: str) -> "SecondWay":
         """Offer new ICE credentials from another socket and connect there; media stays on the old way."""
@@ -136,7 +80,7 @@ class Peer:
         self.ice = RTCIceTransport(gatherer)
         self.ice._connection.ice_controlling = True
         self.answer = (await client.offer(room, self.name, self._describe(gatherer))).sdp
-        await self._reach()
+        await reach(self.ice, self.answer)
         return SecondWay(self, old, self.ice)
 
     async def send(self, data: bytes) -> None:
