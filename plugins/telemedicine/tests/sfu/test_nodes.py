@@ -242,6 +242,26 @@ async def test_a_killed_node_costs_its_rooms_a_moment_and_others_nothing(machine
     assert at_home(machine, "nour")
 
 
+async def test_a_node_that_says_nothing_any_more_is_left_and_may_come_back(machine: Machine, other: Other) -> None:
+    await serving(machine, other)
+    await meet_at_node(machine, "nour")
+    assert other.process is not None
+    # As when its cable is out: no connection breaks, and nothing comes.
+    other.process.send_signal(signal.SIGSTOP)
+    try:
+        silent = time.monotonic()
+        await until(lambda: "nour" in machine.restarted(), "who was at the node is told to join again")
+        print(f"silent node → told to join again: {time.monotonic() - silent:.2f} s")
+        assert (await machine.listed())["state"] == "silent"
+        again = Peer("nour-doctor")
+        await again.join(machine.pool, "nour")  # type: ignore[arg-type]
+        assert str(other.port) not in again.answer
+    finally:
+        other.process.send_signal(signal.SIGCONT)
+    await until(lambda: _pooled(machine), "it serves again")
+    assert at_home(machine, "nour")
+
+
 async def test_a_revoked_node_is_out_at_once_and_ends(machine: Machine, other: Other) -> None:
     await serving(machine, other)
     await meet_at_node(machine, "nour")
