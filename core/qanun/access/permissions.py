@@ -36,6 +36,7 @@ class Core(Permissions):
     PATIENT_REGISTER = "core.patient:register", N_("Register patients")
     AUDIT_READ = "core.audit:read", N_("Read who did what")
     PEOPLE_MANAGE = "core.people:manage", N_("Let people in, give them roles, say what a role may do")
+    PORTAL_INVITE = "core.portal:invite", N_("Let patients in who lost their phone or password")
     RECORD_GUARD = "core.record:guard", N_("Close records, and review who broke the glass")
     GLASS_BREAK = "core.glass:break", N_("Open a closed record in an emergency, with a reason")
     SESSION_USE = "core.session:use", N_("Sign in")
@@ -81,6 +82,7 @@ GRANTS = (
             Core.PATIENT_READ,
             Core.AUDIT_READ,
             Core.PEOPLE_MANAGE,
+            Core.PORTAL_INVITE,
             Core.RECORD_GUARD,
             Core.SESSION_USE,
             Core.GALLERY_READ,
@@ -88,7 +90,10 @@ GRANTS = (
     ),
     Grant(role="doctor", permissions=(Core.PATIENT_READ, Core.PATIENT_REGISTER, Core.GLASS_BREAK, Core.SESSION_USE)),
     Grant(role="nurse", permissions=(Core.PATIENT_READ, Core.PATIENT_REGISTER, Core.GLASS_BREAK, Core.SESSION_USE)),
-    Grant(role="reception", permissions=(Core.PATIENT_READ, Core.PATIENT_REGISTER, Core.SESSION_USE)),
+    Grant(
+        role="reception",
+        permissions=(Core.PATIENT_READ, Core.PATIENT_REGISTER, Core.PORTAL_INVITE, Core.SESSION_USE),
+    ),
     Grant(role="lab-technician", permissions=(Core.PATIENT_READ, Core.SESSION_USE)),
     Grant(role="patient", permissions=(Core.PORTAL_USE,)),
 )

@@ -196,6 +196,8 @@ class PortalInvitation(TenantModel):
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(default=0)
+    #: For who cannot get in any more: a new password takes the old one's place, once.
+    renews: Mapped[bool] = mapped_column(default=False)
 
 
 class GuestPass(TenantModel):

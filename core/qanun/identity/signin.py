@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from sqlalchemy import Select, and_, bindparam, case, func, or_, select, update
+from sqlalchemy import Select, and_, bindparam, case, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from qanun.context import Context, ResourceRef
@@ -30,6 +30,7 @@ from qanun.identity.models import (
     SignInSession,
     User,
 )
+from qanun.identity.passkey_models import PatientPasskey
 from qanun.identity.passwords import acceptable, hash_password, matches
 from qanun.tenancy import Tenant, TenantInfo, global_session
 
@@ -197,15 +198,20 @@ async def admit_patient(ctx: Context, account: PatientAccount, method: str = "pa
     )  # fmt: skip
 
 
-async def invite(ctx: Context, patient_id: uuid.UUID, target: str, *, life: timedelta = INVITATION_LIFE) -> str:
-    """A one-time token that leads `patient_id` to `target` (a portal path). Only its hash is kept."""
+async def invite(
+    ctx: Context, patient_id: uuid.UUID, target: str, *, life: timedelta = INVITATION_LIFE, renews: bool = False
+) -> str:
+    """A one-time token that leads `patient_id` to `target` (a portal path). Only its hash is kept. One that `renews` lets
+    who has a password already choose a new one: for a lost phone, at a desk that has seen who asks."""
     if not target.startswith("/portal/") or "//" in target:
         raise Invalid({"target": "must be a path inside the portal"})
     token = random_token()
     ctx.db.add(
-        PortalInvitation(patient_id=patient_id, token_hash=token_hash(token), target=target, expires_at=ctx.now + life)
-    )
-    ctx.audit("core.portal.invite", patient_id=patient_id)
+        PortalInvitation(
+            patient_id=patient_id, token_hash=token_hash(token), target=target, expires_at=ctx.now + life, renews=renews
+        )
+    )  # fmt: skip
+    ctx.audit("core.portal.invite", patient_id=patient_id, detail={"renews": renews})
     return token
 
 
@@ -216,6 +222,12 @@ class Invited:
     invitation: PortalInvitation
     account: PatientAccount | None
     patient: Patient
+
+    @property
+    def asks(self) -> bool:
+        """Whether a password is chosen by it; else who has one already signs in."""
+        has = self.account is not None and bool(self.account.password)
+        return not has or (self.invitation.renews and self.invitation.used_at is None)
 
 
 async def invitation(ctx: Context, token: str) -> Invited:
@@ -235,7 +247,7 @@ async def activate(ctx: Context, invited: Invited, birth_date: str, password: st
     None when the date is wrong: the attempt is counted (the caller commits) and five end the link. Raises Invalid for an
     unusable password and NotFound when the link already made an account.
     """
-    if invited.account is not None and invited.account.password:
+    if not invited.asks:
         raise NotFound("invitation")
     acceptable(password)
     if to_ascii_digits(birth_date).strip() != invited.patient.birth_date.isoformat():
@@ -248,6 +260,11 @@ async def activate(ctx: Context, invited: Invited, birth_date: str, password: st
     account.locale = account.locale or invited.patient.language or ""
     ctx.db.add(account)
     invited.invitation.used_at = ctx.now
+    if invited.account is not None:
+        # What was lost opens nothing any more: neither the phone's passkey nor a session on it.
+        await ctx.db.execute(delete(PatientPasskey).where(PatientPasskey.account_id == account.id))
+        ended = update(SignInSession).where(SignInSession.account_id == account.id, SignInSession.ended_at.is_(None))
+        await ctx.db.execute(ended.values(ended_at=ctx.now))
     return await admit_patient(ctx, account)
 
 

@@ -189,7 +189,7 @@ async def invitation_page(request: Req, clinic: str, token: str) -> Response[str
     tenant = await clinic_by_slug(request, clinic)
     async with public_context(request, tenant) as ctx:
         invited = await signin.invitation(ctx, token)
-        target, known = invited.invitation.target, bool(invited.account and invited.account.password)
+        target, known = invited.invitation.target, not invited.asks
         patient_id = invited.invitation.patient_id
     session = await signed_in(request, "portal")
     if session is not None and session.tenant == tenant and session.patient_id == patient_id:

@@ -7,13 +7,14 @@ from contextlib import suppress
 from typing import Any
 
 from litestar import Request, Response
+from sqlalchemy import select
 
 from qanun.access import Core, people
 from qanun.access.people import Person, PersonDraft, staff_roles
 from qanun.context import Context
 from qanun.errors import Conflict, Forbidden, Invalid, TooMany
 from qanun.i18n import N_
-from qanun.identity import recovery, signin
+from qanun.identity import Patient, recovery, signin
 from qanun.web.authorise import public_context, runtime_of
 from qanun.web.forms import Form
 from qanun.web.furniture import NavItem
@@ -180,4 +181,42 @@ async def recover(request: Req, form: Form) -> Response[str]:
     return redirect(None, "/", cookies=[cookie])
 
 
-PEOPLE_ROUTES = (list_, let_in, person, set_roles, code, end, role, set_role, recover_page, recover)
+# --- a patient who cannot get in -----------------------------------------------------------------------------------------
+
+
+async def _renewal(ctx: Context, mrn: str, *, link: str = "", errors: Any = None, status: int = 200) -> Response[str]:
+    return page(ctx, "core/portal_renewal.html", status=status, values={"mrn": mrn}, link=link, errors=errors or {})
+
+
+@get("/portal-access", permission=Core.PORTAL_INVITE)
+async def renewal_page(ctx: Context, mrn: str = "") -> Response[str]:
+    return await _renewal(ctx, mrn[:40])
+
+
+@post("/portal-access", permission=Core.PORTAL_INVITE, fresh=True)
+async def renew(request: Req, ctx: Context, form: Form) -> Response[str]:
+    """A link by which a patient chooses a new password, proven by the date of birth; shown once, good for a day."""
+    mrn = form.text("mrn")
+    found = select(Patient.id).where(Patient.mrn == mrn.upper(), Patient.voided_at.is_(None))
+    patient_id = (await ctx.db.execute(found)).scalar_one_or_none()
+    if patient_id is None:
+        return await _renewal(ctx, mrn, errors={"mrn": N_("No record has this number.")}, status=422)
+    home = f"/portal/{ctx.tenant.slug}"
+    token = await signin.invite(ctx, patient_id, home, life=recovery.LIFE, renews=True)
+    return await _renewal(ctx, mrn, link=f"{runtime_of(request).config.base_url}{home}/i/{token}")
+
+
+PEOPLE_ROUTES = (
+    renewal_page,
+    renew,
+    list_,
+    let_in,
+    person,
+    set_roles,
+    code,
+    end,
+    role,
+    set_role,
+    recover_page,
+    recover,
+)

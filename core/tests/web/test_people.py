@@ -246,3 +246,47 @@ async def test_nobody_else_gives_themselves_a_right(clinic, role):
     async with clinic.context("system") as ctx:
         mine = (await ctx.db.execute(select(User).where(User.id == me.id))).scalar_one()
         assert (await people.person(ctx, mine.id)).membership.roles == [role]
+
+
+# --- a patient who cannot get in -----------------------------------------------------------------------------------------
+
+
+async def test_a_patient_who_lost_the_phone_comes_in_by_a_new_link_and_the_phone_no_more(clinic, other_clinic):
+    patient, neighbour = await clinic.patient(), await clinic.patient()
+    slug, phone = clinic.tenant.slug, Device()
+    lost, beside = await clinic.portal(patient), await clinic.portal(neighbour)
+    options = (await lost.post(f"/portal/{slug}/passkeys/options", json={})).json()
+    await lost.post(f"/portal/{slug}/passkeys", json={"name": "Lost", "answer": phone.create(options)})
+    desk = await clinic.client("reception")
+    shown = await desk.post("/portal-access", data={"mrn": patient.mrn})
+    link = re.search(rf"/portal/{slug}/i/[\w-]+", shown.text)[0]
+    assert (await lost.get(f"/portal/{slug}/me")).status_code == 200, "until it is used"
+    new = clinic.anonymous()
+    assert patient.family not in (await new.get(link)).text
+    wrong = await new.post(link, data={"birth_date": "1990-01-01", "password": NEW})
+    assert wrong.status_code == 422
+    right = await new.post(link, data={"birth_date": "1991-08-19", "password": NEW})
+    assert right.status_code == 303 and COOKIES["portal"] in new.cookies
+    assert (await new.get(f"/portal/{slug}/me")).status_code == 200
+    assert (await lost.get(f"/portal/{slug}/me")).status_code == 303
+    assert (await beside.get(f"/portal/{slug}/me")).status_code == 200
+    asked = (await clinic.anonymous().post(f"/portal/{slug}/sign-in/passkey/options", json={})).json()
+    door = await clinic.anonymous().post(f"/portal/{slug}/sign-in/passkey", json={"answer": phone.get(asked)})
+    assert door.status_code == 422
+    again = await clinic.anonymous().post(link, data={"birth_date": "1991-08-19", "password": "yet another one"})
+    assert again.status_code == 404, "once"
+    login = clinic.accounts[patient.id]
+    for password, status in ((NEW, 303), (PASSWORD, 422)):
+        entered = await clinic.anonymous().post(f"/portal/{slug}/sign-in", data={"login": login, "password": password})
+        assert entered.status_code == status
+
+
+async def test_a_new_link_is_made_by_who_may_for_a_patient_of_this_clinic_with_a_fresh_sign_in(clinic, other_clinic):
+    patient, theirs = await clinic.patient(), await other_clinic.patient(phone="+962 7 12345678")
+    del theirs
+    stale = await clinic.client("reception", fresh=False)
+    assert (await stale.post("/portal-access", data={"mrn": patient.mrn})).status_code == 403
+    for role in ("doctor", "nurse", "lab-technician"):
+        assert (await (await clinic.client(role)).post("/portal-access", data={"mrn": patient.mrn})).status_code == 403
+    unknown = await (await clinic.client("reception")).post("/portal-access", data={"mrn": "QN-999999"})
+    assert unknown.status_code == 422 and 'value="QN-999999"' in unknown.text and "/i/" not in unknown.text
