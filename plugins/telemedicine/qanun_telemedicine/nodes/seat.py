@@ -86,8 +86,8 @@ class Seat:
                 await self._records.end_of(self)
             self._boot = worker.boot
         self.worker = worker
-        if self.node.draining:
-            await self.ask(p.Drain(0, True, False))
+        # Said either way: before this machine stopped it may have had the node drain, and that is over now.
+        await self.ask(p.Drain(0, self.node.draining, False))
         await self._open()
         self._ready.set()
 
@@ -239,8 +239,9 @@ class Seat:
             case p.RecordingStatus():
                 return p.Response(request.id, self._records.of(self, request.recording).tap.status())
             case p.Drain():
-                # Whether a node drains is decided for the node, not by whoever speaks to one of its workers.
-                raise Refused("node", "drain a node with: qanun telemedicine node drain")
+                # Of all workers, before this machine stops. A node's worker never ends by it, and one whose node drains goes on so.
+                await self.drain(request.on or self.node.draining)
+                return p.Response(request.id)
         answer = await self.ask(request)
         return p.Response(request.id, answer.result, answer.error)
 

@@ -17,6 +17,7 @@ import pytest
 import pytest_asyncio
 
 from qanun.api import Key
+from qanun_telemedicine import draining
 from qanun_telemedicine.nodes import agent, identity, link
 from qanun_telemedicine.nodes.gateway import Gateway, Order, order
 from qanun_telemedicine.nodes.registry import Refusal, journal
@@ -289,8 +290,15 @@ async def test_a_node_that_drains_keeps_its_calls_and_gets_no_new_ones(machine: 
         assert str(other.port) not in peer.answer
     await talk(doctor, patient)
     assert (await machine.listed())["draining"] is True
+    # The whole machine's drain reaches it, too, and does not take back the node's own.
+    (socket,) = machine.folder.glob("media-node-one-1.sock")
+    assert await draining.drain(socket, 0) == 2
+    assert await draining.drain(socket, 0, on=False) == 2
+    assert (await machine.listed())["workers"][0]["draining"]
     await machine.order("resume")
     assert not (await machine.listed())["workers"][0]["draining"]
+    assert await draining.drain(socket, 0) == 2
+    assert (await machine.listed())["workers"][0]["draining"]
 
 
 @pytest.mark.long
