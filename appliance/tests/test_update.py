@@ -333,6 +333,19 @@ def test_the_status_says_why_a_release_was_left(tmp_path, disk, places, boots, l
             reboot(places, disk, "1.0.0", lambda: None)
 
 
+def test_looking_while_a_release_is_still_being_judged_does_not_lose_why_it_is_left(tmp_path, disk, places):
+    put(bundle(tmp_path / "b"), places, disk)
+    trying = disk.entries / "qanun_1.1.0+2-1.efi"
+    (disk.entries / "qanun_1.1.0+3.efi").rename(trying)
+    now = Disk(device=disk.device, esp=disk.esp, running="qanun-root-1.1.0")
+    assert status(places, now, "1.1.0")["last"]["state"] == "staged"
+    trying.rename(disk.entries / "qanun_1.1.0+0-3.efi")
+    boots = [{"version": "1.1.0", "well": False, "faults": {"web": "no answer in time"}}]
+    (places.reports / "boot.json").write_text(json.dumps({"boots": boots}))
+    last = status(places, disk, "1.0.0")["last"]
+    assert (last["state"], last["why"]) == ("left", "web: no answer in time")
+
+
 def test_the_next_release_goes_into_the_other_slot_and_one_can_go_back_by_hand(tmp_path, disk, places):
     put(bundle(tmp_path / "b"), places, disk)
     (disk.entries / "qanun_1.1.0+3.efi").rename(disk.entries / "qanun_1.1.0.efi")  # it was started and found well

@@ -163,10 +163,13 @@ def status(places: Places, disk: Disk, running: str) -> dict[str, Any]:
 
 
 def _outcome(places: Places, version: str, running: str, files: Mapping[str, Any], slots: list[Slot]) -> dict[str, Any]:
-    if running == version:
-        return {"state": "running", "why": ""}
-    boots = [boot for boot in _boots(places) if boot["version"] == version and not boot["well"]]
     file = files.get(version)
+    if running == version:
+        # Until its start is judged it may still be left: who looks now must not make the reason be lost.
+        kept = file is None or file.left is None
+        well = any(boot["version"] == version and boot["well"] for boot in _boots(places))
+        return {"state": "running" if kept or well else "staged", "why": ""}
+    boots = [boot for boot in _boots(places) if boot["version"] == version and not boot["well"]]
     if boots:
         faults = boots[-1]["faults"]
         return {"state": "left", "why": "; ".join(f"{name}: {said}" for name, said in sorted(faults.items()))}

@@ -360,7 +360,7 @@ def by_hand(source: Source, name: str, voice: Voice) -> Disk:
         if not typed:
             continue
         try:
-            disk = chosen(found, typed, typed)
+            disk = chosen(found, typed, typed, voice.language)
             if voice.ask("sure", name=disk.name, what=disk.holds or "—") == disk.name:
                 return disk
             voice.say("not-sure")
