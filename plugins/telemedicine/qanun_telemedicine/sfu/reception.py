@@ -7,7 +7,7 @@ from qanun_telemedicine.sfu import dependency
 from qanun_telemedicine.sfu.engine import LayerState
 from qanun_telemedicine.sfu.payloads import READERS, SCALABLE, Glance
 from qanun_telemedicine.sfu.rtcp import Report
-from qanun_telemedicine.sfu.rtp import Packet
+from qanun_telemedicine.sfu.rtp import Packet, newer
 
 HISTORY = 512
 #: A gap longer than this is not asked for packet by packet: a key frame is cheaper.
@@ -28,6 +28,8 @@ class Reception:
         self.descriptor_id = descriptor_id
         #: What they refer to, from the last key frame.
         self.structure: dependency.Structure | None = None
+        #: The number of the packet that brought it.
+        self._structured = 0
         self._read = READERS.get(codec)
         #: (spatial, temporal) → octets, last ns; and widths by spatial layer.
         self._layers: dict[tuple[int, int], tuple[int, int]] = {}
@@ -108,10 +110,13 @@ class Reception:
         what = dependency.read(data, self.structure)
         if what is None:
             return None
-        if sequence == self._highest & 0xFFFF:
-            if what.active is not None:
-                what.structure.active = what.active
-            self.structure = what.structure
+        if what.attached:
+            # Also one that comes late, or again: what follows cannot be read without it.
+            if self.structure is None or newer(sequence, self._structured):
+                self.structure, self._structured = what.structure, sequence
+            what.structure.active = what.structure.active if what.active is None else what.active
+        elif what.active is not None and sequence == self._highest & 0xFFFF:
+            what.structure.active = what.active
         return dependency.glance(what)
 
     def glance(self, payload: bytes) -> Glance | None:

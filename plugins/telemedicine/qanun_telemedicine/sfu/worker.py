@@ -339,7 +339,7 @@ def main() -> None:
     parser.add_argument(
         "--codecs",
         type=Preferences.of,
-        default=Preferences(),
+        default=os.environ.get("QANUN_MEDIA_CODECS", ""),
         help="codecs in the order of preference, like vp9,vp8; with red: sound that repairs single losses by itself",
     )
     options = parser.parse_args()

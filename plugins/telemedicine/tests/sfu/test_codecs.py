@@ -315,6 +315,30 @@ def test_what_comes_late_keeps_its_number_and_what_is_lost_is_repeated(twins: Tw
 
 
 @needs_c
+def test_an_av1_structure_that_comes_late_is_taken_all_the_same(twins: Twins) -> None:
+    show = Show(twins, "av1").subscribe()
+    show.picture(all_spatial(0), key=True)
+    show.taken()
+    # The next key frame's first packet, with another structure, is overtaken by its second one.
+    first, offset = show.sequence, 20
+    show.sequence += 1
+    show.frame += 1
+
+    def described(*, begins: bool, key: bool, told: tuple[int, ...] | None = None) -> bytes:
+        return descriptor(FULL, (0, 0), show.frame, key=key, begins=begins, ends=not begins, widths=told, offset=offset)
+
+    show.send(b"\x00obu", extension=described(begins=False, key=True), marker=True)
+    show.send(b"\x08obu", extension=described(begins=True, key=True, told=WIDTHS), at=first)
+    before = twins.do("streams_of", "t")[0].layers[0].octets
+    for _ in range(2):
+        show.frame += 1
+        for begins in (True, False):
+            show.send(b"\x00obu", extension=described(begins=begins, key=False), marker=not begins)
+    assert twins.do("streams_of", "t")[0].layers[0].octets > before, "what follows is read"
+    assert [packet.sequence for packet in show.seen[-4:]] == [show.seen[-4].sequence + n for n in range(4)]
+
+
+@needs_c
 @pytest.mark.parametrize("codec", ["vp9", "av1"])
 def test_what_each_layer_costs_is_told(twins: Twins, codec: str) -> None:
     show = Show(twins, codec).subscribe()

@@ -28,7 +28,8 @@ struct reception {
     uint32_t ssrc, clock_rate;
     uint8_t codec, descriptor_id; /* under which id dependency descriptors come; 0 for none */
     bool layered;
-    struct structure *structure; /* what they refer to, from the last key frame; NULL for none */
+    struct structure *structure; /* what they refer to, from the last key frame; NULL for none, */
+    uint16_t structured;         /* and the number of the packet that brought it */
     uint64_t layer_octets[MOST_LAYERS * MOST_LAYERS]; /* spatial, then temporal */
     int64_t layer_ns[MOST_LAYERS * MOST_LAYERS];
     uint16_t widths[MOST_LAYERS];
@@ -170,14 +171,17 @@ static bool look_by_descriptor(struct reception *r, struct packet *p, const stru
     struct descriptor *d = &room->descriptor;
     uint8_t id = r->descriptor_id;
     if (!read_descriptor(d, x->at[id], x->size[id], r->structure, &room->structure)) return false;
-    if (p->sequence == (uint16_t)r->highest) {
-        if (d->attached) {
+    if (d->attached) {
+        if (d->told) room->structure.active = d->active;
+        /* Also one that comes late, or again: what follows cannot be read without it. */
+        if (!r->structure || newer(p->sequence, r->structured)) {
             if (!r->structure && !(r->structure = malloc(sizeof *r->structure))) return false;
             *r->structure = room->structure;
+            r->structured = p->sequence;
             d->structure = r->structure;
         }
-        if (d->told) r->structure->active = d->active;
-    }
+    } else if (d->told && p->sequence == (uint16_t)r->highest)
+        r->structure->active = d->active;
     p->descriptor = d;
     p->look = look_described(d);
     return p->looked = true;
