@@ -15,6 +15,8 @@ from qanun_appliance.doctor.sentences import in_words, pieces
 
 #: Written by root every five minutes: twice that without a new one, and what it says may no longer be so.
 _STALE_S = 900
+#: A step of staging, the backup and its proof among them, takes no longer.
+_STAGING_S = 6 * 3600
 WISHES = ("doctor", "backup")
 
 
@@ -119,6 +121,9 @@ def minute_of(ctx: Context, typed: str, *, stay: bool) -> str:
 
 def _staging(ctx: Context) -> dict[str, Any]:
     found = {"state": "", "step": "", "why": "", "version": "", **report(ctx, "staging")}
+    at = moment(found)
+    if found["state"] == "working" and (at is None or (ctx.now - at).total_seconds() > _STAGING_S):
+        found["state"] = ""  # whoever was at work was cut off; the file is asked for again
     said = _STEPS.get(str(found["step"]), N_("It is written into the spare half of the disk"))
     return {**found, "said": ctx.locale.resolve(said)}
 

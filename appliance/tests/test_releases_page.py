@@ -111,9 +111,14 @@ async def test_the_page_shows_how_far_it_is_and_why_it_was_not_put_there(clinic,
     client, arabic = await clinic.client("administrator"), await other_clinic.client("administrator")
     page = (await client.get("/appliance/updates")).text
     assert "Send it to the machine" in page and "Start into it" in page and "Check it and put it there" not in page
-    (reports / "staging.json").write_text(json.dumps({"state": "working", "step": "hashes"}))
+    (reports / "staging.json").write_text(
+        json.dumps({"state": "working", "step": "hashes", "at": datetime.now(UTC).isoformat()})
+    )
     assert "Every byte is compared" in (await client.get("/appliance/updates/state")).text
     assert "يُقارن كل بايت" in (await arabic.get("/appliance/updates/state")).text
+    cut_off = (datetime.now(UTC) - timedelta(hours=9)).isoformat()
+    (reports / "staging.json").write_text(json.dumps({"state": "working", "step": "hashes", "at": cut_off}))
+    assert "Every byte" not in (await client.get("/appliance/updates/state")).text
     (reports / "staging.json").write_text(json.dumps({"state": "failed", "why": "the signature is <b>nobody's</b>"}))
     page = (await client.get("/appliance/updates")).text
     assert "nothing was changed" in page and "&lt;b&gt;nobody" in page
