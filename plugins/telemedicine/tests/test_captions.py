@@ -5,9 +5,11 @@ import contextlib
 import http.server
 import io
 import json
+import socket
 import threading
 import wave
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -20,7 +22,7 @@ from plugins.telemedicine.tests.test_encryption import call as sealed_call
 from plugins.telemedicine.tests.test_group import joined
 from plugins.telemedicine.tests.test_sockets import InCall, call
 from qanun.api import ConfigurationError
-from qanun_telemedicine.captions.ear import packed, unpacked
+from qanun_telemedicine.captions.ear import Ear, packed, unpacked
 from qanun_telemedicine.captions.hearing import RATE, Voice
 from qanun_telemedicine.captions.line import SERVICE, CaptionLine
 from qanun_telemedicine.captions.recognisers import SpeechServer, recogniser
@@ -95,6 +97,51 @@ def test_what_is_not_from_an_ear_is_nobodys():
     for odd in (b"", b"\xff", b"\x02a", b"\x01a\xff", b"\x01\xff\x00"):
         found = unpacked(odd)
         assert found is None or found[2] == b""
+
+
+@dataclass
+class Track:
+    """A published track, as a tap is told of it."""
+
+    kind: str = "audio"
+    codec: str = "opus"
+    participant: str = "someone"
+
+
+def test_an_ear_passes_on_sound_alone_holds_up_nothing_and_finds_who_was_started_anew(tmp_path):
+    path = tmp_path / "in"
+    with pytest.raises(OSError):
+        Ear({"socket": str(path), "room": "room"})
+    first = bound(path)
+    ear = Ear({"socket": str(path), "room": "room"})
+    for track in (Track(), Track(kind="video", codec="vp8"), Track(codec="pcmu")):
+        ear.packet(track, b"packet", 1)
+    assert unpacked(first.recv(100)) == ("room", "someone", b"packet")
+    with pytest.raises(BlockingIOError):
+        first.recv(100)
+    for _ in range(2000):
+        ear.packet(Track(), b"packet", 1)
+    assert ear.lost > 0, "nobody reads, and nobody waits for them"
+    first.close()
+    path.unlink()
+    ear.packet(Track(), b"packet", 2_000_000_000)
+    second = bound(path)
+    for at in (2_000_000_001, 4_000_000_000, 4_000_000_001):
+        ear.packet(Track(), b"again", at)
+    assert unpacked(second.recv(100)) == ("room", "someone", b"again")
+    ear.pause()
+    ear.packet(Track(), b"not this", 5_000_000_000)
+    with pytest.raises(BlockingIOError):
+        second.recv(100)
+    ear.close()
+    second.close()
+
+
+def bound(path):
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    made.setblocking(False)
+    made.bind(str(path))
+    return made
 
 
 # --- recognisers -----------------------------------------------------------------------------------------------------------

@@ -6,12 +6,14 @@ a call may not.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Mapping
 from typing import Any
 
 from qanun_telemedicine.sfu.tap import Track
 
+_AGAIN_NS = 1_000_000_000
 #: In a worker's words.
 PATH = "qanun_telemedicine.captions.ear:Ear"
 
@@ -37,15 +39,21 @@ class Ear:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._room = str(options["room"])
-        self._out = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._out.setblocking(False)
-        try:
-            self._out.connect(str(options["socket"]))
-        except OSError:
-            self._out.close()
-            raise
+        self._path = str(options["socket"])
+        self._out = self._open()
+        self._tried_ns = 0
         self._deaf = False
         self.passed = self.lost = 0
+
+    def _open(self) -> socket.socket:
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        made.setblocking(False)
+        try:
+            made.connect(self._path)
+        except OSError:
+            made.close()
+            raise
+        return made
 
     def track_added(self, track: Track) -> None:
         pass
@@ -59,8 +67,21 @@ class Ear:
         try:
             self._out.send(packed(self._room, track.participant, rtp))
             self.passed += 1
+        except BlockingIOError:
+            self.lost += 1
         except OSError:
             self.lost += 1
+            self._again(arrival_ns)
+
+    def _again(self, now_ns: int) -> None:
+        """The other process was started anew: its socket is another one."""
+        if now_ns - self._tried_ns < _AGAIN_NS:
+            return
+        self._tried_ns = now_ns
+        with contextlib.suppress(OSError):
+            made = self._open()
+            self._out.close()
+            self._out = made
 
     def sender_report(self, track: Track, ntp: int, timestamp: int, arrival_ns: int) -> None:
         pass

@@ -95,3 +95,16 @@ async def _sees(page: Caller) -> None:
     except BaseException:
         print(await page.figures(), await page.log())
         raise
+
+
+async def test_a_call_that_is_encrypted_end_to_end_between_firefox_and_chromium(
+    clinic: Clinic, chromium: Browser, firefox: Any, media_files: Any
+) -> None:
+    patient = await caller(clinic, firefox, "patient", media_files)
+    doctor = await clinic.caller(chromium, "doctor")
+    await patient.begin("nour-1", source="/face.webm", sealed=True)
+    await doctor.begin("nour-1", sealed=True)
+    await doctor.sees_and_hears()
+    await _sees(patient)
+    code = await until(lambda: doctor.page.evaluate("seal.code"), "there is a code")
+    assert code == await patient.page.evaluate("seal.code")
