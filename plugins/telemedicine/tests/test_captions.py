@@ -29,6 +29,7 @@ from qanun_telemedicine.captions.recognisers import SpeechServer, recogniser
 from qanun_telemedicine.captions.service import Captions
 from qanun_telemedicine.service.captions import WORDING
 from qanun_telemedicine.sfu import rtp
+from qanun_telemedicine.sfu.payloads import CODECS
 
 SPEECH = Path("/usr/share/pocketsphinx/test/data/goforward.raw")
 
@@ -114,6 +115,7 @@ def test_an_ear_passes_on_sound_alone_holds_up_nothing_and_finds_who_was_started
         Ear({"socket": str(path), "room": "room"})
     first = bound(path)
     ear = Ear({"socket": str(path), "room": "room"})
+    assert ear.codecs == frozenset(CODECS), "no picture is sent in another codec for its sake"
     for track in (Track(), Track(kind="video", codec="vp8"), Track(codec="pcmu")):
         ear.packet(track, b"packet", 1)
     assert unpacked(first.recv(100)) == ("room", "someone", b"packet")

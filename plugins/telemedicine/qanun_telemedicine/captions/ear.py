@@ -11,6 +11,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
+from qanun_telemedicine.sfu.payloads import CODECS
 from qanun_telemedicine.sfu.tap import Track
 
 _AGAIN_NS = 1_000_000_000
@@ -36,6 +37,9 @@ def unpacked(data: bytes) -> tuple[str, str, bytes] | None:
 
 class Ear:
     """Options: `socket` (where captions are written) and `room`. Raises OSError when nobody is there."""
+
+    #: It takes no pictures, so nobody has to send in another codec for its sake.
+    codecs = frozenset(CODECS)
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._room = str(options["room"])
