@@ -279,22 +279,6 @@ async def question_answered(house: House, page: Page) -> None:
     await page.wait_for_selector("#text")
 
 
-async def clinic_writes(house: House, page: Page) -> None:
-    await page.goto(f"/telemedicine/written/{await house.question()}")
-    chart = await page.locator("a[href*='/emr/patients/']").first.get_attribute("href")
-    assert chart is not None
-    await page.goto(f"/telemedicine/patients/{chart.rsplit('/', 1)[1]}/write")
-    await page.wait_for_selector("#text")
-
-
-async def promise_refused(house: House, page: Page) -> None:
-    await page.goto("/telemedicine/consultations")
-    await page.click("details.q-tm-invite > summary")
-    await page.fill("#tm-hours", "0")
-    await page.click("details.q-tm-invite button[type=submit]")
-    await page.wait_for_selector("#tm-hours-error")
-
-
 async def patient_in_group(house: House, page: Page) -> None:
     await house.group()
     await patient_in_call(house, page)
@@ -526,8 +510,6 @@ PLACES = [
     Place("patient-question", "patient", patient_question),
     Place("question-waits", "doctor", question_waits),
     Place("question-answered", "doctor", question_answered),
-    Place("clinic-writes", "doctor", clinic_writes),
-    Place("promise-refused", "administrator", promise_refused),
     Place("picture-asked", "patient", picture_asked),
     Place("chart-with-picture", "doctor", chart_picture),
     Place("patient-in-group", "patient", patient_in_group),
