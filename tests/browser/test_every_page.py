@@ -34,11 +34,6 @@ async def people(house: House, page: Page) -> None:
     await page.click(".q-letin > summary")
 
 
-async def people_of_privacy(house: House, page: Page) -> None:
-    await page.goto("/privacy")
-    await page.click(".q-letin > summary")
-
-
 async def person(house: House, page: Page) -> None:
     await page.goto("/people")
     await page.locator(".q-person", has_text="nurse@").click()
@@ -471,9 +466,6 @@ PLACES = [
     Place("people", "administrator", people),
     Place("person", "administrator", person),
     Place("role", "administrator", at("/roles/nurse"), dark=True),
-    Place("privacy", "administrator", people_of_privacy),
-    Place("portal-access", "reception", at("/portal-access")),
-    Place("hours", "reception", at("/scheduling/hours")),
     Place("gallery", "administrator", at("/gallery"), dark=True),
     Place("portal-home", "patient", at(f"/portal/{CLINIC}"), dark=True),
     Place("portal-visits", "patient", at(f"/portal/{CLINIC}/visits")),
