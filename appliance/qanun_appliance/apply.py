@@ -83,6 +83,10 @@ def apply(
 ) -> Outcome:  # fmt: skip
     """Returns what changed. Raises ConfigurationError when something the site needs is not here. Without `start` no service
     is touched until `settle` is called with the outcome."""
+    if site.mail.user and not places.real(site.mail.password_file).is_file():
+        raise ConfigurationError(
+            f"mail.password_file: there is no {site.mail.password_file}; write the password into it, for root alone"
+        )
     items = rendered(site, places, on, services)
     outcome = Outcome()
     with _alone(places, check=check):

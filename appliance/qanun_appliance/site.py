@@ -9,13 +9,14 @@ from __future__ import annotations
 import ipaddress
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from qanun.api import ConfigurationError, locales
+from qanun.api import locales
+from qanun_appliance.site_table import Check, SiteFault, TableReader
 
 VERSION = 1
 
@@ -27,16 +28,6 @@ _CLOCK = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d")
 _SSH_KEY = re.compile(r"(?:ssh-ed25519|ssh-rsa|ecdsa-sha2-\S+|sk-\S+) [A-Za-z0-9+/=]{40,}(?: [^\n\"]*)?")
 _TARGET = re.compile(r"/[^\s\"'\\$]*|(?:sftp:|rest:https?://|s3:)[^\s\"'\\$]+")
 _ABSOLUTE = re.compile(r"/[^\s\"'\\$]+")
-
-
-class SiteFault(ConfigurationError):
-    """`site.toml` cannot be used; `faults` is a list of (field, sentence)."""
-
-    code = "site"
-
-    def __init__(self, faults: list[tuple[str, str]]) -> None:
-        self.faults = faults
-        super().__init__("site.toml cannot be used:\n" + "\n".join(f"  {name}: {text}" for name, text in faults))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +87,18 @@ class Backup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mail:
+    """The mail server that takes what the clinic sends; without `host` no mail is sent. The password's file is root's alone."""
+
+    host: str
+    port: int
+    security: str
+    user: str
+    password_file: str
+    sender: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """What `site.toml` says, checked."""
 
@@ -114,6 +117,10 @@ class Site:
     media_nodes: tuple[str, ...]
     #: How many media workers; 0 leaves it to the number of processors.
     media_workers: int
+    mail: Mail
+    #: What recognises speech for captions, as `QANUN_CAPTIONS`, and its model; empty: calls have no captions.
+    captions: str
+    captions_model: str
     backup: Backup
     ssh: str
     ssh_keys: tuple[str, ...]
@@ -138,7 +145,7 @@ def load_site(path: Path) -> Site:
 
 def parse_site(table: Mapping[str, Any]) -> Site:
     """A site out of the file's table. Raises SiteFault."""
-    top = _Reader(table)
+    top = TableReader(table)
     version = top.number("version", least=1, most=10_000)
     if version > VERSION:
         top.fault("version", f"written for a later release ({version}); this one knows {VERSION}")
@@ -167,6 +174,11 @@ def parse_site(table: Mapping[str, Any]) -> Site:
         media_advertise=media.items("advertise", _ipv4),
         media_nodes=media.items("nodes", _ipv4),
         media_workers=media.number("workers", usual=0, least=1, most=8),
+        mail=_mail_server(top.table("mail", needed=False)),
+        captions=(captions := top.table("captions", needed=False)).text(
+            "recogniser", usual="", check=_matches(r"pocketsphinx|http://[^\s\"'\\$]+", "pocketsphinx, or http:// and an address")
+        ),
+        captions_model=captions.text("model", usual="", check=_matches(r"[\w./:-]{1,80}", "a model's name")),
         backup=_backup(top.table("backup", needed=False)),
         ssh=(ssh := top.table("ssh", needed=False)).choice("mode", ("off", "keys"), usual="off"),
         ssh_keys=ssh.items("keys", _ssh_key),
@@ -191,7 +203,7 @@ def parse_site(table: Mapping[str, Any]) -> Site:
     return site
 
 
-def _network(table: _Reader) -> Network:
+def _network(table: TableReader) -> Network:
     mode = table.choice("mode", ("dhcp", "static", "unmanaged"), usual="dhcp")
     static = mode == "static"
     return Network(
@@ -204,7 +216,7 @@ def _network(table: _Reader) -> Network:
     )
 
 
-def _certificate(table: _Reader, hosts: tuple[str, ...], top: _Reader) -> Certificate:
+def _certificate(table: TableReader, hosts: tuple[str, ...], top: TableReader) -> Certificate:
     kind = table.choice("kind", ("own", "acme", "given"), usual="own")
     given = None if kind == "given" else ""
     if kind == "acme" and hosts and any(_is_address(host) or "." not in host for host in hosts):
@@ -217,7 +229,7 @@ def _certificate(table: _Reader, hosts: tuple[str, ...], top: _Reader) -> Certif
     )  # fmt: skip
 
 
-def _turn(table: _Reader) -> Turn:
+def _turn(table: TableReader) -> Turn:
     return Turn(
         enabled=table.flag("enabled", usual=True),
         port=table.number("port", usual=3478, least=1024, most=65535),
@@ -226,7 +238,19 @@ def _turn(table: _Reader) -> Turn:
     )
 
 
-def _backup(table: _Reader) -> Backup:
+def _mail_server(table: TableReader) -> Mail:
+    host = table.text("host", usual="", check=_host_or_address)
+    user = table.text("user", usual="", check=_matches(r"[^\s\"'\\$]+", "a name without spaces and quotes"))
+    sender = table.text("from", usual=None if host else "", check=_mail)
+    return Mail(
+        host=host, port=table.number("port", usual=587, least=1, most=65535),
+        security=table.choice("security", ("starttls", "tls", "none"), usual="starttls"), user=user,
+        password_file=table.text("password_file", usual=None if user else "", check=_matches(_ABSOLUTE.pattern, "an absolute path")),
+        sender=sender,
+    )  # fmt: skip
+
+
+def _backup(table: TableReader) -> Backup:
     where = "an absolute folder, or sftp:…, rest:https://… or s3:… as restic writes them"
     clock = _matches(_CLOCK.pattern, "a time of day, like 02:30")
     return Backup(
@@ -238,106 +262,7 @@ def _backup(table: _Reader) -> Backup:
     )  # fmt: skip
 
 
-# --- reading one table ---------------------------------------------------------------------------------------------------
-
-#: A check returns what is wrong with a value, or an empty text.
-Check = Callable[[str], str]
-
-
-class _Reader:
-    """One table of the file: every read notes what is wrong and goes on; `done` raises when anything was."""
-
-    def __init__(self, table: Mapping[str, Any], path: str = "", shared: list[tuple[str, str]] | None = None) -> None:
-        self._table, self._path = table, path
-        self._faults: list[tuple[str, str]] = [] if shared is None else shared
-        self._read: set[str] = set()
-        self._children: list[_Reader] = []
-
-    def fault(self, name: str, text: str) -> None:
-        self._faults.append((f"{self._path}{name}", text))
-
-    def _take(self, name: str) -> Any:
-        self._read.add(name)
-        return self._table.get(name)
-
-    def table(self, name: str, *, needed: bool = True) -> _Reader:
-        found = self._take(name)
-        if found is None and needed:
-            self.fault(name, f"the section [{self._path}{name}] is missing")
-        if found is not None and not isinstance(found, Mapping):
-            self.fault(name, f"must be a section: [{self._path}{name}]")
-        child = _Reader(found if isinstance(found, Mapping) else {}, f"{self._path}{name}.", self._faults)
-        child._silent = found is None and needed
-        self._children.append(child)
-        return child
-
-    _silent = False
-
-    def text(self, name: str, *, usual: str | None = None, check: Check | None = None, most: int = 255) -> str:
-        found = self._take(name)
-        if found is None:
-            if usual is None and not self._silent:
-                self.fault(name, "is missing")
-            return usual or ""
-        if not isinstance(found, str) or not found.isprintable():
-            self.fault(name, f"must be one line of text, not {found!r}")
-            return usual or ""
-        value = found.strip()
-        if not value and usual is None:
-            self.fault(name, "is empty")
-        elif len(value) > most:
-            self.fault(name, f"is longer than {most} letters")
-        elif value and check is not None and (wrong := check(value)):
-            self.fault(name, f"{value!r} {wrong}")
-        return value
-
-    def choice(self, name: str, values: tuple[str, ...], *, usual: str) -> str:
-        def one_of(value: str) -> str:
-            return "" if value in values else f"must be one of {', '.join(values)}"
-
-        return self.text(name, usual=usual, check=one_of)
-
-    def number(self, name: str, *, usual: int | None = None, least: int, most: int) -> int:
-        found = self._take(name)
-        if found is None and usual is not None:
-            return usual
-        if not isinstance(found, int) or isinstance(found, bool) or not least <= found <= most:
-            shown = "is missing" if found is None else f"{found!r} must be a whole number from {least} to {most}"
-            self.fault(name, shown)
-            return usual if usual is not None else least
-        return found
-
-    def flag(self, name: str, *, usual: bool) -> bool:
-        found = self._take(name)
-        if found is not None and not isinstance(found, bool):
-            self.fault(name, f"must be true or false, not {found!r}")
-        return found if isinstance(found, bool) else usual
-
-    def items(self, name: str, check: Check, *, least: int = 0) -> tuple[str, ...]:
-        found = self._take(name)
-        if found is None:
-            found = []
-        if not isinstance(found, list) or not all(isinstance(item, str) and item.isprintable() for item in found):
-            self.fault(name, "must be a list of texts")
-            return ()
-        for item in found:
-            if wrong := check(item):
-                self.fault(name, f"{item!r} {wrong}")
-        if len(found) < least and not self._silent:
-            self.fault(name, f"needs at least {least}")
-        return tuple(found)
-
-    def done(self) -> None:
-        self._unknown()
-        if self._faults:
-            raise SiteFault(self._faults)
-
-    def _unknown(self) -> None:
-        for name in self._table:
-            if name not in self._read:
-                self.fault(name, "is not known; look for a typing mistake")
-        for child in self._children:
-            child._unknown()
+# --- what a value must be ---------------------------------------------------------------------------------------------------
 
 
 def _matches(pattern: str, wanted: str) -> Check:

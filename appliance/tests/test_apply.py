@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from qanun.api import ConfigurationError
 from qanun.app import SystemService
 from qanun.app.build import gather
 from qanun_appliance.apply import apply, postgres_programs
 from qanun_appliance.places import Places
 from qanun_appliance.render import Machine, open_ports
-from qanun_appliance.site import SiteFault, parse_site
+from qanun_appliance.site import parse_site
+from qanun_appliance.site_table import SiteFault
 
 SERVICES = gather()[0].all(SystemService)
 CODE = Path(sys.executable).parent
@@ -300,6 +302,39 @@ def test_media_nodes_have_a_place_to_call_in_only_where_the_site_names_their_add
     assert "QANUN_MEDIA_NODES=192.168.7.20" in (tree / "etc/qanun/qanun.env").read_text()
     with pytest.raises(SiteFault):
         parse_site(site_table | {"media": {"nodes": ["everywhere"]}})
+
+
+def test_mail_goes_out_and_calls_have_captions_only_where_the_site_names_who_takes_them(
+    site_table, tree, places, machine
+):
+    settings, jobs = tree / "etc/qanun/qanun.env", tree / "etc/systemd/system/qanun-jobs.service"
+    assert "SMTP" not in settings.read_text() and "CAPTIONS" not in settings.read_text()
+    assert "IPAddressDeny=any" in jobs.read_text() and "smtp-password" not in jobs.read_text()
+    assert not (tree / "etc/systemd/system/qanun-captions.service").exists()
+    site_table["mail"] = {
+        "host": "mail.al-razi.example", "from": "clinic@al-razi.example", "user": "clinic", "password_file": "/var/lib/qanun/mail",
+    }  # fmt: skip
+    site_table["captions"] = {"recogniser": "http://192.168.7.30:8000"}
+    with pytest.raises(ConfigurationError, match="password_file"):
+        apply(parse_site(site_table), places, SERVICES, machine, ["192.168.7.10"])
+    assert "SMTP" not in settings.read_text()
+    (tree / "var/lib/qanun/mail").write_text("geheim")
+    apply(parse_site(site_table), places, SERVICES, machine, ["192.168.7.10"])
+    for line in ("QANUN_SMTP_HOST=mail.al-razi.example", "QANUN_SMTP_SECURITY=starttls", "QANUN_MAIL_FROM=clinic@al-razi.example",
+                 "QANUN_CAPTIONS=http://192.168.7.30:8000", "QANUN_CAPTIONS_SOCKET=/run/qanun/captions.sock"):  # fmt: skip
+        assert line in settings.read_text().splitlines()
+    assert "LoadCredential=smtp-password:/var/lib/qanun/mail" in jobs.read_text()
+    assert "IPAddressDeny" not in jobs.read_text(), "the mail server's addresses are not known beforehand"
+    assert "IPAddressDeny=any" in (tree / "etc/systemd/system/qanun-web.service").read_text()
+    assert "telemedicine captions" in (tree / "etc/systemd/system/qanun-captions.service").read_text()
+
+
+def test_a_mail_server_needs_a_sender_and_a_name_there_its_password(site_table):
+    with pytest.raises(SiteFault) as refused:
+        parse_site(
+            site_table | {"mail": {"host": "mail.example", "user": "clinic"}, "captions": {"recogniser": "ftp://x"}}
+        )
+    assert {name for name, _ in refused.value.faults} == {"mail.from", "mail.password_file", "captions.recogniser"}
 
 
 def test_addresses_that_the_network_gives_are_left_to_the_moment_of_start(site_table, places, machine):

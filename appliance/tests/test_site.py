@@ -2,7 +2,8 @@
 
 import pytest
 
-from qanun_appliance.site import SiteFault, load_site, parse_site
+from qanun_appliance.site import load_site, parse_site
+from qanun_appliance.site_table import SiteFault
 
 
 def faults(table):

@@ -45,7 +45,8 @@ def worst(findings: Iterable[Finding]) -> Level:
 def examine(places: Places, services: Sequence[SystemService]) -> list[Finding]:
     """Everything, the worst first and otherwise in the order of the round."""
     from qanun_appliance.doctor import checks, keeping
-    from qanun_appliance.site import SiteFault, load_site
+    from qanun_appliance.site import load_site
+    from qanun_appliance.site_table import SiteFault
 
     try:
         site = load_site(places.site)

@@ -104,6 +104,17 @@ def environment(site: Site, places: Places, addresses: Sequence[str]) -> str:
     }
     if site.media_nodes:
         lines["QANUN_MEDIA_NODES"] = ",".join(site.media_nodes)
+    if site.mail.host:
+        lines |= {
+            "QANUN_SMTP_HOST": site.mail.host, "QANUN_SMTP_PORT": str(site.mail.port),
+            "QANUN_SMTP_SECURITY": site.mail.security, "QANUN_MAIL_FROM": site.mail.sender,
+        }  # fmt: skip
+        if site.mail.user:
+            lines["QANUN_SMTP_USER"] = site.mail.user
+    if site.captions:
+        lines |= {"QANUN_CAPTIONS": site.captions, "QANUN_CAPTIONS_SOCKET": f"{SOCKETS}/captions.sock"}
+        if site.captions_model:
+            lines["QANUN_CAPTIONS_MODEL"] = site.captions_model
     if site.turn.enabled:
         lines["QANUN_TURN_PORT"] = str(site.turn.port)
         if site.turn.external:
@@ -152,6 +163,15 @@ def _relay_credentials(site: Site) -> list[str]:
     return [f"LoadCredential=turn-secret:{TURN_SECRET}", "Environment=QANUN_TURN_SECRET_FILE=%d/turn-secret"]
 
 
+def _mail_credentials(site: Site) -> list[str]:
+    if not (site.mail.host and site.mail.user):
+        return []
+    return [
+        f"LoadCredential=smtp-password:{site.mail.password_file}",
+        "Environment=QANUN_SMTP_PASSWORD_FILE=%d/smtp-password",
+    ]
+
+
 def _section(unit: Iterable[str], service: Iterable[str]) -> str:
     return "\n".join(["[Unit]", *unit, "", "[Service]", *service, ""])
 
@@ -189,12 +209,14 @@ def _jobs(site: Site, places: Places) -> str:
         ["Description=Qanun: background work", *_AFTER_DATA, "PartOf=qanun.target", "StartLimitIntervalSec=0"],
         [
             "Type=exec", "TimeoutStopSec=20", "User=qanun", "Group=qanun", *_ENVIRONMENT_LINES, *_relay_credentials(site),
+            *_mail_credentials(site),
             f"ExecStart={places.code}/qanun worker",
             # Whoever waits for a page or speaks in a call comes first.
             "Restart=always", "RestartSec=2", "CPUWeight=50", "IOWeight=50", "MemoryHigh=20%", "MemoryMax=30%",
             "TasksMax=128",
             *hardened(
-                network="local", write=[*_ours("blobs", "recordings"), SOCKETS],
+                # It alone speaks to the mail server, whose addresses are not known beforehand.
+                network="any" if site.mail.host else "local", write=[*_ours("blobs", "recordings"), SOCKETS],
                 hide=_ours(*_DATA_OF_OTHERS, "turn", "site.toml"),
             ),
         ],

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from qanun.api import N_, Invalid, acceptable_password
-from qanun_appliance.site import SiteFault, parse_site
+from qanun_appliance.site import parse_site
+from qanun_appliance.site_table import SiteFault
 from qanun_appliance.wizard.countries import currency_of, zone_of
 from qanun_appliance.wizard.desk import Answers
 

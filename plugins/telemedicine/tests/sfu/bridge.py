@@ -67,6 +67,8 @@ window.fileStream = async (source) => {
   const stream = canvas.captureStream(30);
   const fake = await navigator.mediaDevices.getUserMedia({ audio: true });
   stream.addTrack(fake.getAudioTracks()[0]);
+  // A camera knows its size when it is given; Firefox's canvas only once it was drawn on.
+  for (let tries = 0; tries < 100 && !stream.getVideoTracks()[0].getSettings().width; tries += 1) await new Promise((done) => setTimeout(done, 50));
   return stream;
 };
 window.figures = async () => {
