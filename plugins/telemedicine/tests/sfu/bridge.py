@@ -67,8 +67,9 @@ window.fileStream = async (source) => {
   const stream = canvas.captureStream(30);
   const fake = await navigator.mediaDevices.getUserMedia({ audio: true });
   stream.addTrack(fake.getAudioTracks()[0]);
-  // A camera knows its size when it is given; Firefox's canvas only once it was drawn on.
-  for (let tries = 0; tries < 100 && !stream.getVideoTracks()[0].getSettings().width; tries += 1) await new Promise((done) => setTimeout(done, 50));
+  // A camera says how large its picture is; Firefox does not say it of a canvas.
+  const [picture] = stream.getVideoTracks();
+  if (!picture.getSettings().width) picture.getSettings = () => ({ width: canvas.width, height: canvas.height });
   return stream;
 };
 window.figures = async () => {
