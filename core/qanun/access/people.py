@@ -163,9 +163,10 @@ async def let_in(ctx: Context, draft: PersonDraft) -> Person:
 async def set_roles(ctx: Context, user_id: uuid.UUID, roles: Iterable[str]) -> None:
     """Takes effect at the person's next request. Raises Conflict rather than leave the clinic without an administrator."""
     chosen = _checked_roles(ctx, roles)
+    others = await _other_administrators(ctx, user_id)
     membership = await _held(ctx, user_id)
-    if ADMINISTRATOR in membership.roles and ADMINISTRATOR not in chosen:
-        await _somebody_else_administers(ctx, user_id)
+    if ADMINISTRATOR in membership.roles and ADMINISTRATOR not in chosen and not others:
+        raise Conflict("the last administrator", field="roles")
     before = sorted(membership.roles)
     if before == chosen:
         return
@@ -175,9 +176,10 @@ async def set_roles(ctx: Context, user_id: uuid.UUID, roles: Iterable[str]) -> N
 
 async def end_membership(ctx: Context, user_id: uuid.UUID) -> None:
     """The person is of this clinic no longer: no page of it, from the next request on. What they wrote stays theirs."""
+    others = await _other_administrators(ctx, user_id)
     membership = await _held(ctx, user_id)
-    if ADMINISTRATOR in membership.roles:
-        await _somebody_else_administers(ctx, user_id)
+    if ADMINISTRATOR in membership.roles and not others:
+        raise Conflict("the last administrator", field="roles")
     membership.ended_at = ctx.now
     if membership.practitioner_id is not None:
         left = update(Practitioner).where(Practitioner.id == membership.practitioner_id)
@@ -195,8 +197,9 @@ async def _held(ctx: Context, user_id: uuid.UUID) -> Membership:
     return found
 
 
-async def _somebody_else_administers(ctx: Context, user_id: uuid.UUID) -> None:
-    """Locks every administrator's place, in one order: two who resign at the same moment do not both succeed."""
+async def _other_administrators(ctx: Context, user_id: uuid.UUID) -> list[uuid.UUID]:
+    """Locks every administrator's place, in one order and before any other: of two who resign at once, one waits for the
+    other, and then finds nobody else."""
     statement = (
         select(Membership.user_id)
         .join(User, User.id == Membership.user_id)
@@ -207,8 +210,7 @@ async def _somebody_else_administers(ctx: Context, user_id: uuid.UUID) -> None:
         .order_by(Membership.id)
         .with_for_update(of=Membership)
     )  # fmt: skip
-    if not [one for one in (await ctx.db.execute(statement)).scalars() if one != user_id]:
-        raise Conflict("the last administrator", field="roles")
+    return [one for one in (await ctx.db.execute(statement)).scalars() if one != user_id]
 
 
 # --- what a role holds --------------------------------------------------------------------------------------------------

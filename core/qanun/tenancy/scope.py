@@ -128,6 +128,9 @@ def _after_begin(session: Session, transaction: SessionTransaction, connection: 
         except psycopg.Error as error:
             connection.invalidate(error)
             raise OperationalError("begin", None, error, connection_invalidated=True) from error
+        except BaseException:
+            connection.invalidate()
+            raise
 
 
 def _after_rollback(session: Session) -> None:
@@ -142,11 +145,24 @@ event.listen(_ScopedSession, "after_begin", _after_begin)
 event.listen(_ScopedSession, "after_rollback", _after_rollback)
 
 
-def _session(database: Database, tenant_id: uuid.UUID | None, *, autocommit: bool = False) -> AsyncSession:
+@asynccontextmanager
+async def _session(
+    database: Database, tenant_id: uuid.UUID | None, *, autocommit: bool = False
+) -> AsyncIterator[AsyncSession]:
+    """A page that is left, a closed stream: their tasks are cancelled, perhaps between a question and its answer. Such a
+    connection is thrown away. In the pool it would give the next request, of whatever clinic, an answer that is not its own.
+    """
     engine = database.autocommit if autocommit else database.engine
-    return AsyncSession(
+    async with AsyncSession(
         engine, sync_session_class=_ScopedSession, tenant_id=tenant_id, expire_on_commit=False, autoflush=True
-    )
+    ) as session:
+        try:
+            yield session
+        except Exception:
+            raise
+        except BaseException:
+            await session.invalidate()
+            raise
 
 
 @asynccontextmanager
