@@ -153,25 +153,68 @@ def _turn(at: Where) -> str:
     return "no answer in time"
 
 
-def wait_until_well(site: Site, places: Places, at: Where, seconds: float) -> list[Probe]:
-    """Ask again until all is well or the time is over; the last answers."""
+def wait_until_well(
+    site: Site, places: Places, at: Where, seconds: float, hopeless: Callable[[], dict[str, str]] = dict
+) -> list[Probe]:  # fmt: skip
+    """Ask again until all is well, the time is over, or waiting is of no use; the last answers. `hopeless` says which probes
+    can no longer become well by waiting, and why; that goes with what they answered."""
     deadline = time.monotonic() + seconds
     while True:
         found = probes(site, places, at)
-        if all(probe.well for probe in found) or time.monotonic() >= deadline:
+        if all(probe.well for probe in found):
             return found
+        lost = hopeless()
+        if any(probe.name in lost for probe in found if not probe.well) or time.monotonic() >= deadline:
+            return [_more(probe, lost.get(probe.name, "")) for probe in found]
         time.sleep(1.0)
+
+
+def _more(probe: Probe, why: str) -> Probe:
+    return probe if probe.well or not why else Probe(name=probe.name, said=f"{probe.said}; {why}")
+
+
+#: Nobody starts these again once they have failed, and what answers a probe needs them.
+_ONCE = {"qanun-prepare.service": "database", "qanun-migrate.service": "web"}
+#: These are started again and again. One that ended so often before its probe was well for the first time will go on so.
+_AGAIN = {"qanun-postgresql.service": "database", "qanun-web.service": "web"}
+_OFTEN = 6
+_ASKED = ("Id", "ActiveState", "Result", "ExecMainStatus", "NRestarts")
+
+
+def definite(show: Callable[[list[str]], str] | None = None) -> dict[str, str]:
+    """Which probes cannot become well any more at this start, by what systemd knows of the services behind them, and why."""
+    units = [*_ONCE, *_AGAIN]
+    said = (show or _show)([f"--property={','.join(_ASKED)}", *units])
+    found: dict[str, str] = {}
+    for block in said.split("\n\n"):
+        of = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        unit = of.get("Id", "")
+        how = f"{of.get('Result', '')} {of.get('ExecMainStatus', '')}".strip()
+        if unit in _ONCE and of.get("ActiveState") == "failed":
+            found[_ONCE[unit]] = f"{unit} failed ({how})"
+        elif unit in _AGAIN and int(of.get("NRestarts") or 0) >= _OFTEN:
+            found[_AGAIN[unit]] = f"{unit} ended {of['NRestarts']} times ({how})"
+    return found
+
+
+def _show(words: list[str]) -> str:
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        return subprocess.run(
+            ["systemctl", "show", *words], capture_output=True, text=True, check=False, timeout=20
+        ).stdout
+    return ""
 
 
 # --- the gate --------------------------------------------------------------------------------------------------------
 
 
 def gate(places: Places, found: list[Probe]) -> str:
-    """Write down how this boot went, where the next one finds it; returns `well`, `stay` or `leave`.
+    """Write down how this boot went, where the next one finds it; returns `well`, `stay`, `leave` or `give up`.
 
     `leave` only from one of the image's slots, only for a release that never was well here, and only where another one
     was: a release that worked is not to blame, and with nothing to go back to, starting again and again helps nobody. Nor
-    is a release to blame for a network cable: the relay, which wants an address, does not decide.
+    is a release to blame for a network cable: the relay, which wants an address, does not decide. `give up` when the start
+    before was this release's as well and failed: what fails twice is not tried a third time while people wait.
     """
     running = running_release(places)
     report = places.reports / "boot.json"
@@ -191,9 +234,15 @@ def gate(places: Places, found: list[Probe]) -> str:
     os.sync()
     if well:
         return "well"
-    return "leave" if is_slot(places) and proven and running not in proven else "stay"
+    if not (is_slot(places) and proven and running not in proven):
+        return "stay"
+    return "give up" if [(one["version"], one["well"]) for one in boots[-2:-1]] == [(running, False)] else "leave"
 
 
-def leave() -> None:
-    """Start again; the boot loader counts, and goes back to the other slot when this one has used up its tries."""
+def leave(*, for_good: bool = False) -> None:
+    """Start again; the boot loader counts, and goes back to the other slot when this one has used up its tries, which
+    `for_good` takes from it at once."""
+    if for_good:
+        # Not from in here: this service sees no disks.
+        subprocess.run(["systemctl", "start", "qanun-give-up.service"], check=False, timeout=60)
     subprocess.run(["systemctl", "reboot"], check=False, timeout=30)

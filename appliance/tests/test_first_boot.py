@@ -2,6 +2,7 @@
 front of the true application, and what each part says when it is missing."""
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ from qanun.app import SystemService
 from qanun.app.build import gather
 from qanun.testing.plugin import free_port
 from qanun_appliance.apply import apply
-from qanun_appliance.health import Probe, Where, gate, probes
+from qanun_appliance.health import Probe, Where, definite, gate, probes
 from qanun_appliance.places import Places
 from qanun_appliance.postgres import account, hand_over, prepare_cluster_files, read_marker
 from qanun_appliance.render import Machine
@@ -314,6 +315,56 @@ def test_a_release_that_never_worked_here_is_left_and_says_why(places):
     (places.reports / "boot.json").write_text('{"proven": ["0.0.9"], "boots": []}')
     assert gate(places, ILL) == "leave"
     assert "the page answers 502" in (places.reports / "boot.json").read_text()
+
+
+def test_a_release_that_failed_at_the_start_before_as_well_is_given_up_and_gets_all_its_tries_when_staged_again(places):
+    slot(places)
+    places.reports.mkdir(exist_ok=True)
+    (places.reports / "boot.json").write_text('{"proven": ["0.0.9"], "boots": []}')
+    assert [gate(places, ILL), gate(places, ILL)] == ["leave", "give up"]
+    known = json.loads((places.reports / "boot.json").read_text())
+    known["boots"].append({"at": "2026-11-28T05:00:00+00:00", "version": "0.0.9", "well": True, "faults": {}})
+    (places.reports / "boot.json").write_text(json.dumps(known))
+    assert gate(places, ILL) == "leave"
+
+
+def systemd(**units):
+    """What `systemctl show` prints of our services; those that are not named are well."""
+    found = []
+    for name in ("prepare", "migrate", "postgresql", "web"):
+        state, result, status, restarts = units.get(name, ("active", "success", 0, 0))
+        found.append(
+            f"Id=qanun-{name}.service\nActiveState={state}\nResult={result}\nExecMainStatus={status}\nNRestarts={restarts}"
+        )
+    return lambda words: "\n\n".join(found) + "\n"
+
+
+def test_a_start_is_only_hopeless_when_no_waiting_can_mend_it():
+    assert definite(systemd()) == {}
+    assert definite(systemd(web=("activating", "exit-code", 1, 2), migrate=("activating", "success", 0, 0))) == {}
+    assert definite(lambda words: "") == {}
+    assert definite(systemd(web=("activating", "exit-code", 1, 6))) == {
+        "web": "qanun-web.service ended 6 times (exit-code 1)"
+    }
+    assert definite(systemd(migrate=("failed", "timeout", 15, 0))) == {
+        "web": "qanun-migrate.service failed (timeout 15)"
+    }
+    assert definite(systemd(prepare=("failed", "exit-code", 1, 0))) == {
+        "database": "qanun-prepare.service failed (exit-code 1)"
+    }
+
+
+def test_waiting_ends_when_it_is_hopeless_and_the_answer_has_the_reason(places, monkeypatch, site_table):
+    from qanun_appliance import health
+
+    asked = []
+    monkeypatch.setattr(health, "probes", lambda *_: asked.append(1) or ILL)
+    hopeless = iter(
+        [{}, {"database": "a service that answers all the same"}, {"web": "qanun-web.service ended 6 times"}]
+    )
+    found = health.wait_until_well(parse_site(site_table), places, Where(), 3600, lambda: next(hopeless))
+    assert [probe.said for probe in found] == ["the page answers 502; qanun-web.service ended 6 times", ""]
+    assert len(asked) == 3
 
 
 def test_a_release_that_has_worked_here_is_not_started_again_and_again(places):

@@ -132,14 +132,21 @@ def test_both_trusted_keys_sign_and_no_other(tmp_path, disk, places):
         ({"product": "another"}, "not of qanun"),
         ({"version": "3.0.0", "min_from": "2.0.0"}, "Take the one between first"),
         ({"schema": {"core": ["0001", "0002"]}}, "does not know"),
+        ({"schema": {"core": ["0003"], "postgresql": ["18"]}}, "the data is of PostgreSQL 17, and 1.1.0 has 18 alone"),
         ({"slot": b"x" * (13 * MIB)}, "the slot has"),
     ],
 )
 def test_a_release_that_does_not_follow_is_refused_and_nothing_is_written(tmp_path, disk, places, made, sentence):
     before, proved = everything(disk), []
     with pytest.raises(Refused, match=sentence):
-        put(bundle(tmp_path / "b", **made), places, disk, revisions={"core": "0003"}, prove=lambda: proved.append(1))
+        known = {"core": "0003", "postgresql": "17"}
+        put(bundle(tmp_path / "b", **made), places, disk, revisions=known, prove=lambda: proved.append(1))
     assert everything(disk) == before and proved == []
+
+
+def test_a_release_that_brings_the_clinic_s_postgresql_beside_a_newer_one_is_taken(tmp_path, disk, places):
+    put(bundle(tmp_path / "b", schema={"postgresql": ["17", "18"]}), places, disk, revisions={"postgresql": "17"})
+    assert labels(disk)[1] == "qanun-root-1.1.0"
 
 
 def rewritten(source, target, change):

@@ -20,7 +20,7 @@ from qanun_appliance.site_text import site_text
 from qanun_appliance.wizard import steps, work
 from qanun_appliance.wizard.app import Pages, application
 from qanun_appliance.wizard.desk import Desk
-from qanun_appliance.wizard.network import is_near
+from qanun_appliance.wizard.network import is_mounted, is_near
 
 NETWORK = {
     "interface": "enp1s0", "mac": "02:00:00:00:00:01", "address": "192.168.7.23/24", "gateway": "192.168.7.1",
@@ -252,6 +252,11 @@ async def test_an_address_is_tried_and_a_taken_one_is_never_kept(machine):
         sheet = {**sheets("")[name], "go": "next"}
         assert "all_the_same" in (await client.post(f"/setup/{name}", data=sheet)).text
         assert (await client.post(f"/setup/{name}", data={**sheet, "all_the_same": "on"})).status_code == 303
+
+
+def test_only_a_folder_with_a_disk_of_its_own_counts_as_one(tmp_path):
+    assert is_mounted("/proc")
+    assert not is_mounted(str(tmp_path)) and not is_mounted(str(tmp_path / "nowhere"))
 
 
 async def test_a_public_certificate_wants_a_public_name(machine):

@@ -68,7 +68,9 @@ def schema(tree: Path) -> dict[str, list[str]]:
         texts = [path.read_text(encoding="utf-8") for path in folder.glob("*.py")]
         revisions = [said.group(1) for text in texts if (said := _REVISION.search(text))]
         found["core" if name == "qanun" else name.removeprefix("qanun_")] = sorted(revisions)
-    return found
+    # The clinic's data is of one PostgreSQL, and only that one's programs can read it.
+    programs = tree.glob("usr/lib/postgresql/*/bin/postgres")
+    return found | {"postgresql": sorted(path.parents[1].name for path in programs)}
 
 
 def _json(path: Path, content: object) -> None:

@@ -163,6 +163,18 @@ class Machine:
                         pass
         return answer
 
+    def plug_in(self, disk: Path) -> None:
+        """A disk on USB, while the machine runs."""
+        kind = "qcow2" if disk.suffix == ".qcow2" else "raw"
+        file = {"driver": "file", "filename": str(disk)}
+        answers = (
+            self.ask("blockdev-add", **{"driver": kind, "node-name": "plugged", "file": file}),
+            self.ask("device_add", driver="usb-storage", drive="plugged", bus="xhci.0", removable=True, id="plugged"),
+        )
+        wrong = [answer["error"] for answer in answers if "error" in answer]
+        if wrong:
+            raise AssertionError(wrong)
+
     def picture(self, target: Path) -> None:
         """What the screen shows, as PNG."""
         self.ask("screendump", filename=str(target), format="png")

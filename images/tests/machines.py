@@ -6,6 +6,7 @@ that another test can go on with.
 
 import base64
 import hashlib
+import http.client
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import ssl
 import subprocess
 import tarfile
 import time
+import urllib.parse
 from pathlib import Path
 
 from bootstrap import Steps
@@ -238,6 +240,13 @@ def entries(machine):
     return machine.run("ls /efi/EFI/Linux").split()
 
 
+def wait_for(true, what, within_s=PATIENCE):
+    until = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < until, what
+        time.sleep(3)
+
+
 def wait_blessed(machine, version, within_s=PATIENCE):
     """Until the boot counter is gone from the name: systemd then holds the start for good."""
     until = time.monotonic() + within_s
@@ -246,21 +255,37 @@ def wait_blessed(machine, version, within_s=PATIENCE):
         time.sleep(3)
 
 
+class Browser:
+    """Forms and pages of a machine, with the cookies it gave, as a browser has them. The certificate is the machine's own."""
+
+    def __init__(self, machine, host="clinic.lan"):
+        self.machine, self.host, self.cookies = machine, host, {}
+
+    def ask(self, path, form=None):
+        """(status, where it leads, body)."""
+        trust = ssl.create_default_context()
+        trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+        line = http.client.HTTPSConnection("127.0.0.1", self.machine.port, timeout=120, context=trust)
+        headers = {"Host": self.host, "Origin": f"https://{self.host}", "Accept-Language": "en"}
+        if self.cookies:
+            headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        body = None
+        if form is not None:
+            body, headers["Content-Type"] = urllib.parse.urlencode(form), "application/x-www-form-urlencoded"
+        line.request("GET" if form is None else "POST", path, body, headers)
+        answer = line.getresponse()
+        for name, value in answer.getheaders():
+            if name.lower() == "set-cookie":
+                key, _, rest = value.partition("=")
+                self.cookies[key] = rest.partition(";")[0]
+        return answer.status, answer.getheader("Location", ""), answer.read().decode(errors="replace")
+
+
 def sign_in(machine, email, password):
     """(status, whether a session came with it), as a browser gets them."""
-    import http.client
-    import urllib.parse
-
-    trust = ssl.create_default_context()
-    trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
-    line = http.client.HTTPSConnection("127.0.0.1", machine.port, timeout=120, context=trust)
-    line.request(
-        "POST", "/sign-in", urllib.parse.urlencode({"email": email, "password": password}),
-        {"Host": "clinic.lan", "Origin": "https://clinic.lan", "Content-Type": "application/x-www-form-urlencoded"},
-    )  # fmt: skip
-    answer = line.getresponse()
-    answer.read()
-    return answer.status, "set-cookie" in {name.lower() for name, _ in answer.getheaders()}
+    browser = Browser(machine)
+    status, _, _ = browser.ask("/sign-in", {"email": email, "password": password})
+    return status, bool(browser.cookies)
 
 
 def digest(path):

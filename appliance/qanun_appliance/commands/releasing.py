@@ -14,7 +14,9 @@ from packaging.version import Version
 from qanun.api import CliCommand
 from qanun_appliance.commands.setting_up import parser, places_of
 from qanun_appliance.places import Places, running_release
+from qanun_appliance.postgres import read_marker
 from qanun_appliance.site import load_site
+from qanun_appliance.update.bundle import POSTGRESQL
 
 
 def update_command(arguments: Sequence[str]) -> int:
@@ -150,7 +152,7 @@ def _revisions(places: Places) -> dict[str, str]:
         slug, _, rest = line.partition(": ")
         if "(" in rest and "orphaned" not in rest:
             found[slug] = rest.partition("(")[2].split(" of ")[0]
-    return found
+    return found | {POSTGRESQL: str(read_marker(places).get("major", ""))}
 
 
 COMMANDS = (

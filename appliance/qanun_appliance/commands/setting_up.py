@@ -107,7 +107,7 @@ def first_boot_command(arguments: Sequence[str]) -> int:
 
 def health_command(arguments: Sequence[str]) -> int:
     """0 well, 1 not."""
-    from qanun_appliance.health import gate, leave, wait_until_well, where
+    from qanun_appliance.health import definite, gate, leave, wait_until_well, where
 
     words = parser("health", "ask every service once, from outside, like a browser")
     words.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="ask again until all is well")
@@ -115,15 +115,19 @@ def health_command(arguments: Sequence[str]) -> int:
     options = words.parse_args(list(arguments))
     places = places_of(options)
     site = load_site(places.site)
-    found = wait_until_well(site, places, where(site), options.wait)
+    # Who asks by hand waits as long as they said; a start is judged as soon as its end is certain.
+    found = wait_until_well(site, places, where(site), options.wait, definite if options.gate else dict)
     for probe in found:
         print(f"{probe.name}: {probe.said or 'well'}")
     if not options.gate:
         return 0 if all(probe.well for probe in found) else 1
     verdict = gate(places, found)
-    if verdict == "leave":
-        print("this release does not work here; starting again, the boot loader counts")
-        leave()
+    if verdict in {"leave", "give up"}:
+        print(
+            "this release does not work here; "
+            + ("starting again, the boot loader counts" if verdict == "leave" else "going back to the one before")
+        )
+        leave(for_good=verdict == "give up")
     return 0 if verdict == "well" else 1
 
 

@@ -92,6 +92,12 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
              "TimeoutStartSec=300", *_root()],
             install="", required_by="boot-complete.target",
         ),
+        # The gate's, when it is sure: the boot loader takes the other slot at once.
+        "qanun-give-up.service": _section(
+            ["Description=Qanun: this release is not tried again", "DefaultDependencies=no",
+             "ConditionPathExists=/usr/lib/qanun/slot"],
+            ["Type=oneshot", "ExecStart=/usr/lib/systemd/systemd-bless-boot bad", "TimeoutStartSec=45"],
+        ),
         # The one that sees the disks: a slot that a power cut left half-written says that it is empty, and the pages learn
         # how the last release fared.
         "qanun-releases.service": _section(

@@ -51,6 +51,10 @@ class File:
     sha256: str
 
 
+#: Among the lineages of tables, what all of them lie in: its "revisions" are the major versions that a release brings.
+POSTGRESQL = "postgresql"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
     """A manifest whose signature holds. `schema` maps a lineage to the revisions that the release knows."""
@@ -125,6 +129,11 @@ def suits(release: Release, running: Version, revisions: Mapping[str, str]) -> N
         )
     for lineage, revision in revisions.items():
         if lineage in release.schema and revision and revision not in release.schema[lineage]:
+            if lineage == POSTGRESQL:
+                raise Refused(
+                    f"the data is of PostgreSQL {revision}, and {release.version} has {', '.join(release.schema[lineage])} alone: "
+                    "take the release between first, and carry the data over there"
+                )
             raise Refused(f"the tables of {lineage} stand at {revision}, which {release.version} does not know")
 
 

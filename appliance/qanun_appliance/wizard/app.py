@@ -65,7 +65,7 @@ class Pages:
     current: Callable[[], dict[str, Any]] = network.current
     trial: Callable[[str, str, str, str], dict[str, Any]] = _trial
     clock_of: Callable[[str], float | None] = network.clock_of
-    is_mounted: Callable[[str], bool] = os.path.ismount
+    is_mounted: Callable[[str], bool] = network.is_mounted
     http: tuple[str, int] | None = None
     door: Door = field(init=False)
 

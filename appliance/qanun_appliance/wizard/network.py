@@ -1,4 +1,4 @@
-"""The network as it is now, and trying an address before it is kept: is it free, is the gateway there, does the clock answer.
+"""The network and the disks as they are now, and trying an address before it is kept: is it free, is the gateway there, does the clock answer.
 
 An address is tried by ARP (RFC 826, RFC 5227) from a raw socket, so that nothing of the machine changes while somebody looks
 at its pages; that wants CAP_NET_RAW.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import socket
 import struct
 import subprocess
@@ -166,3 +167,13 @@ def clock_of(server: str, timeout: float = 2.0) -> float | None:
         return None
     seconds, fraction = struct.unpack(">II", answer[40:48])
     return float(seconds) - _NTP_EPOCH + float(fraction) / 2**32 - time.time()
+
+
+def is_mounted(folder: str) -> bool:
+    """Whether a disk of its own is there now. The image's place for the backup disk is always a mount that waits for one: it has
+    to be looked into, and gives an error when none comes."""
+    try:
+        os.stat(f"{folder.rstrip('/')}/.")
+    except OSError:
+        return False
+    return os.path.ismount(folder)
