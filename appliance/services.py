@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qanun.app import SystemService
+from qanun.app.build import gather
 from qanun.config import Config
 
 _STABLE_S = 10.0
@@ -31,6 +32,11 @@ class Daemon:
     name: str
     command: Sequence[str]
     prepare: Sequence[str] = ()
+
+
+def services(config: Config) -> list[SystemService]:
+    """Every plugin's, but those that need a part of the configuration which is not given: they have nothing to do."""
+    return [one for one in gather()[0].all(SystemService) if not one.needs or getattr(config, one.needs)]
 
 
 def daemon(service: SystemService, config: Config) -> Daemon:

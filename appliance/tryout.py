@@ -25,10 +25,8 @@ import urllib.request
 from pathlib import Path
 
 from bootstrap import HOME, ROOT, Missing, Steps, debian_program, environment, run
-from services import Daemon, Keeper, daemon
+from services import Daemon, Keeper, daemon, services
 
-from qanun.app import SystemService
-from qanun.app.build import gather
 from qanun.config import Config
 from qanun.db.embedded import EmbeddedPostgres
 from qanun_appliance.local_ca import server_certificate
@@ -201,9 +199,7 @@ def _prepare(settings: dict[str, str], state: Path, steps: Steps) -> list[list[s
 
 
 def _start(keeper: Keeper, options: argparse.Namespace, config: Config, state: Path, notes: list[str]) -> None:
-    for service in gather()[0].all(SystemService):
-        if service.needs and not getattr(config, service.needs):
-            continue  # nothing to do for it here
+    for service in services(config):
         found = daemon(service, config)
         if shutil.which(found.command[0], path=keeper.environment["PATH"]) is None:
             continue  # said already, with what follows from it

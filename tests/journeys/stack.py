@@ -19,9 +19,7 @@ from pathlib import Path
 
 import httpx
 
-from appliance.services import Daemon, Keeper, daemon
-from qanun.app import SystemService
-from qanun.app.build import gather
+from appliance.services import Daemon, Keeper, daemon, services
 from qanun.config import Config
 from qanun.testing.postgres import ScratchPostgres
 
@@ -123,7 +121,7 @@ class Stack:
         for command in (("keys", "create"), ("db", "upgrade"), ("demo", "seed", "--patients", str(patients))):
             await self.qanun(*command)
         config = Config.from_environment(self.environment)
-        for service in gather()[0].all(SystemService):
+        for service in services(config):
             self.keeper.keep(daemon(service, config))
         serve = [
             sys.executable,

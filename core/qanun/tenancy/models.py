@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
 
 from sqlalchemy.orm import Mapped, mapped_column
@@ -25,6 +25,8 @@ class Tenant(GlobalModel):
     country: Mapped[str] = mapped_column(default="")
     phone: Mapped[str] = mapped_column(default="")
     active: Mapped[bool] = mapped_column(default=True)
+    #: Kept by `qanun.access.closed`: most clinics close none, and then no page asks whether its record is closed.
+    closed_records: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class TenantInfo:
     currency: str = "USD"
     country: str = ""
     phone: str = ""
+    #: As a request's sign-in look-up read it; None wherever it may have grown old (streams, sockets, jobs).
+    closed_records: int | None = field(default=None, compare=False)
 
     @property
     def zone(self) -> ZoneInfo:

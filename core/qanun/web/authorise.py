@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -146,7 +146,7 @@ async def _record_refusal(
         ctx.audit("core.access.refused", detail={"permission": permission})
 
 
-def _opener(connection: Connection) -> OpenContext:
+def _opener(connection: Connection, *, lasting: bool = False) -> OpenContext:
     handler: BaseRouteHandler = connection.scope["route_handler"]
     kind = handler.opt.get("audience", "staff")
     session: SignedIn | None = connection.scope.get("qanun_sessions", {}).get(kind)  # type: ignore[attr-defined]
@@ -155,7 +155,7 @@ def _opener(connection: Connection) -> OpenContext:
     runtime = runtime_of(connection)
     actor = staff_actor(runtime, session)
     locale = page_locale(connection, session, session.tenant)
-    tenant = session.tenant
+    tenant = replace(session.tenant, closed_records=None) if lasting else session.tenant
 
     # The patient is in every address: whoever opens a page of a closed record is stopped here, whatever the page.
     named = connection.path_params.get("patient_id") if kind == "staff" else None
@@ -194,7 +194,7 @@ async def still_allowed(connection: Connection, *, active: bool = False) -> bool
 
 def provide_open_context(request: Connection) -> OpenContext:
     """Dependency `open_context` for streams, sockets and long work: each `async with` is its own transaction."""
-    return _opener(request)
+    return _opener(request, lasting=True)
 
 
 async def provide_ctx(request: Connection) -> AsyncIterator[Context]:
