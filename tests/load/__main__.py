@@ -7,6 +7,7 @@ _MEASUREMENTS = {
     "engine": "the data plane alone, to find where a packet's microseconds go",
     "sfu": "CPU of the media worker per delivered packet, beside Debian's Janus",
     "rooms": "rooms of three on one core: how many, what a packet costs, how late it is; people who only wait",
+    "soak": "thousands who join a media worker and leave it in every way there is: what stays behind",
     "calls": "from admit to the first picture, and back from a killed media worker",
     "chart": "the chart as a whole page under load, memory, cold start, first-load script size",
     "backup": "a large clinic saved, proven and restored onto a blank machine",

@@ -18,6 +18,7 @@ typedef int (*srtp_function)(void *session, void *packet, int *length);
 struct client {
     int32_t fd;
     uint8_t to[16]; /* a sockaddr_in */
+    int32_t sends;  /* Some servers want a connection for each direction: one that only receives sends nothing. */
     void *out, *in;
     uint64_t sent, received;
     uint32_t sequence[2], number, since_sample;
@@ -128,7 +129,7 @@ uint32_t drive(struct client *clients, uint32_t count, double seconds, const str
     while ((at = now() - began) < last + SECOND / 2) {
         /* A slice of everybody, so that they do not all send in the same moment. */
         for (uint32_t turn = 0; turn < 16 && turn < count && at < last; turn++, next = (next + 1) % count)
-            send_due(&clients[next], plan, at, protect);
+            if (clients[next].sends) send_due(&clients[next], plan, at, protect);
         struct epoll_event ready[64];
         int found = epoll_wait(poll, ready, 64, count > 64 ? 0 : 1);
         for (int i = 0; i < found; i++) drain(&clients[ready[i].data.u32], unprotect, delays_us, room, &made);

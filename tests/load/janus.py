@@ -7,12 +7,23 @@ import os
 import shutil
 import subprocess
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import websockets
-from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
+from aiortc import (
+    RTCCertificate,
+    RTCConfiguration,
+    RTCDtlsTransport,
+    RTCIceGatherer,
+    RTCIceTransport,
+    RTCPeerConnection,
+    RTCRtpSender,
+    RTCSessionDescription,
+)
 
+from qanun_telemedicine.load.connection import describe, reach, secure
 from tests.load import machine
 from tests.load.traffic import Peer, connected
 
@@ -28,11 +39,15 @@ FAST_LIBSRTP = "QANUN_FAST_LIBSRTP"
 class Janus:
     """One Janus process and a WebSocket session with it."""
 
-    def __init__(self, folder: Path, processor: int, *, best: bool = False) -> None:
+    def __init__(
+        self, folder: Path, processor: int, *, best: bool = False, ports: tuple[int, int] | None = None
+    ) -> None:
         self.name = NAMES["janus-best" if best else "janus"]
         self._best = best
         self._folder = folder
         self._processor = processor
+        #: For media; some two hundred where nothing is said.
+        self._ports = ports
         self._feed = 0
         self._waiting: dict[str, tuple[asyncio.Future[dict[str, Any]], bool]] = {}
 
@@ -106,6 +121,40 @@ class Janus:
         await connected(connection)
         return peer(connection)
 
+    async def room(self, number: int, people: int) -> list["RoomPeer"]:
+        """A room full of people, each with a connection for what they send and one for what they get, as its page does it."""
+        handle = await self._attach()
+        opened = {"request": "create", "room": number, "publishers": people, "videocodec": "vp8", "bitrate": 0}
+        await self._message(handle, opened | {"audiocodec": "opus", "permanent": False})
+        certificate = RTCCertificate.generateCertificate()
+        feeds, made = [], []
+        for _ in range(people):
+            publisher = _Publisher(certificate)
+            answer = await self._message(
+                await self._attach(),
+                {"request": "joinandconfigure", "ptype": "publisher", "room": number},
+                {"type": "offer", "sdp": await publisher.offer()},
+            )
+            feeds.append(answer["plugindata"]["data"]["id"])
+            await publisher.connect(answer["jsep"]["sdp"])
+            made.append(RoomPeer(publisher.ice._connection, publisher.dtls, sends=True))
+        for own in feeds:
+            handle = await self._attach()
+            streams = [{"feed": feed} for feed in feeds if feed != own]
+            joined = await self._message(
+                handle, {"request": "join", "ptype": "subscriber", "room": number, "streams": streams}
+            )
+            connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+            await connection.setRemoteDescription(RTCSessionDescription(joined["jsep"]["sdp"], "offer"))
+            await connection.setLocalDescription(await connection.createAnswer())
+            await self._message(
+                handle, {"request": "start"}, {"type": "answer", "sdp": connection.localDescription.sdp}
+            )
+            await connected(connection)
+            dtls = connection.getTransceivers()[0].receiver.transport
+            made.append(RoomPeer(dtls.transport._connection, dtls, sends=False, keep=connection))
+        return made
+
     async def stop(self) -> None:
         for task in self._tasks:
             task.cancel()
@@ -126,11 +175,12 @@ class Janus:
             sorted(p.name for p in (roots[0] / "transports").glob("*.so") if "websockets" not in p.name)
         )
         first = machine.free_port(24000, 24700)
+        first, last = self._ports or (first, first + 200)
         loops = "event_loops = 1; " if self._best else ""
         (self._folder / "janus.jcfg").write_text(
             f'general: {{ configs_folder = "{self._folder}"; plugins_folder = "{roots[0]}/plugins";\n'
             f'  transports_folder = "{roots[0]}/transports"; debug_level = 2; {loops}}}\n'
-            f'media: {{ ipv6 = false; rtp_port_range = "{first}-{first + 200}"; }}\n'
+            f'media: {{ ipv6 = false; rtp_port_range = "{first}-{last}"; }}\n'
             f'nat: {{ ice_enforce_list = "{machine.address()}"; full_trickle = false; }}\n'
             f'plugins: {{ disable = "{plugins}"; }}\n'
             f'transports: {{ disable = "{transports}"; }}\n'
@@ -172,6 +222,49 @@ class Janus:
         if error:
             raise RuntimeError(f"Janus refused {body['request']}: {error}")
         return answer
+
+
+@dataclass
+class RoomPeer:
+    """One connection of somebody in a room: aioice's, and the keys."""
+
+    ice: Any
+    dtls: RTCDtlsTransport
+    sends: bool
+    keep: Any = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        remote: tuple[str, int] = self.ice._nominated[1].remote_addr[:2]
+        return remote
+
+    def take_over(self, loop: Any) -> int:
+        """From now on nobody else reads the socket."""
+        descriptor: int = self.ice._nominated[1].protocol.transport.get_extra_info("socket").fileno()
+        loop._remove_reader(descriptor)
+        return descriptor
+
+
+class _Publisher:
+    """Sound and a picture, described as for our own server (with transport-cc, and the same numbers in the packets)."""
+
+    def __init__(self, certificate: RTCCertificate) -> None:
+        self._certificate = certificate
+
+    async def offer(self) -> str:
+        gatherer = RTCIceGatherer(iceServers=[])
+        await gatherer.gather()
+        self.ice = RTCIceTransport(gatherer)
+        self.ice._connection.ice_controlling = True
+        self.dtls = RTCDtlsTransport(self.ice, [self._certificate])
+        numbers = {0: "\na=ssrc:4096 cname:load", 1: "\na=ssrc:8192 cname:load"}
+        return describe(gatherer, self.dtls, [("audio", "sendonly"), ("video", "sendonly")], numbers)
+
+    async def connect(self, answer: str) -> None:
+        # Janus takes the client's part in DTLS.
+        self.dtls._set_role("server" if "a=setup:active" in answer else "client")
+        await reach(self.ice, answer)
+        await secure(self.dtls, answer)
 
 
 def only_vp8(transceiver: Any) -> None:

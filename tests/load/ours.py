@@ -41,13 +41,17 @@ class Worker:
         )
         self._client = MediaClient(path)
         try:
-            await self._client.start(wait=15)
+            await self._client.start(wait=60)
         except Exception as error:
             raise RuntimeError((self._folder / "worker.log").read_text()[-2000:]) from error
 
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def client(self) -> MediaClient:
+        return self._client
 
     async def publish(self) -> Peer:
         return await self._join("publisher", "sendonly")

@@ -1,9 +1,12 @@
 """Whole rooms of three on one media worker with one processor: what a packet costs, how late it is, how many rooms it carries.
 
 Everybody sends 120 packets of picture and 50 of sound a second and gets those of the two others. The clients (drive.c) have the
-other processor. With `--idle`, people who are connected and send nothing.
+other processor. With `--idle`, people who are connected and send nothing. Beside ours, Debian's Janus with its video room under
+the same load, as shipped and in its best configuration; each server agrees with the clients on the SRTP profile that it agrees
+on with Chromium, unless another one is asked for.
 
-    python -m tests.load rooms [--rooms 20 60 100 300] [--engine c python] [--seconds 10] [--idle 600] [--quick]
+    python -m tests.load rooms [--rooms 20 60 100 300] [--engine c python janus janus-best] [--seconds 10] [--idle 600]
+                               [--profile chromium|gcm|cm] [--quick]
 """
 
 import argparse
@@ -16,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +30,19 @@ from pylibsrtp._binding import ffi as srtp_ffi
 from qanun_telemedicine.load.participant import Participant
 from qanun_telemedicine.sfu import native
 from tests.load import machine
-from tests.load.ours import NAMES, Worker
+from tests.load.janus import NAMES as JANUS
+from tests.load.janus import Janus
+from tests.load.ours import NAMES as OURS
+from tests.load.ours import Worker
+from tests.load.sfu import PROFILES
 
+ENGINES = ("c", "python", "janus", "janus-best")
+NAMES = {**OURS, **JANUS}
+#: Ours agrees on GCM with Chromium, Janus on the older profile.
+_CHROMIUM = {"c": "gcm", "python": "gcm", "janus": "cm", "janus-best": "cm"}
+_JANUS_PORTS = (26_000, 29_990)
 _DECLARED = """
-struct client { int32_t fd; uint8_t to[16]; void *out, *in; uint64_t sent, received;
+struct client { int32_t fd; uint8_t to[16]; int32_t sends; void *out, *in; uint64_t sent, received;
                 uint32_t sequence[2], number, since_sample; };
 struct plan { uint32_t audio_rate, video_rate, audio_octets, video_octets, per_frame, key_every; };
 uint32_t drive(struct client *, uint32_t, double, const struct plan *, void *, void *, uint32_t *, uint32_t);
@@ -64,7 +76,8 @@ class Result:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.load rooms", description="Rooms of three on one core.")
     parser.add_argument("--rooms", type=int, nargs="+", default=[20, 60, 100, 300])
-    parser.add_argument("--engine", choices=("c", "python"), nargs="+", default=["c", "python"])
+    parser.add_argument("--engine", choices=ENGINES, nargs="+", default=["c", "python"])
+    parser.add_argument("--profile", choices=("chromium", "gcm", "cm"), default="chromium", help="SRTP profile")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--rounds", type=int, default=3, help="runs of each, taking turns; the median counts")
     parser.add_argument("--idle", type=int, default=600, help="people connected without media; 0 leaves it out")
@@ -76,14 +89,27 @@ def main(arguments: list[str]) -> int:
         options.rooms, options.seconds, options.rounds, options.idle = [2, 5], 3.0, 1, min(options.idle, 12)
     if options.run:
         engine, rooms, idle = options.run.split(",")
+        _agree_on(options.profile, engine)
         print(json.dumps(asdict(asyncio.run(_one(engine, int(rooms), int(idle), options.seconds)))), flush=True)
         os._exit(0)  # the clients' sockets were taken over; asyncio cannot end them
     return _table(options)
 
 
+def _agree_on(profile: str, engine: str) -> None:
+    """The clients offer this one and no other."""
+    import aiortc.rtcdtlstransport
+
+    wanted = PROFILES[_CHROMIUM[engine] if profile == "chromium" else profile].encode()
+    known = aiortc.rtcdtlstransport.SRTP_PROFILES
+    known[:] = [one for one in known if one.openssl_profile == wanted]
+
+
 def _table(options: argparse.Namespace) -> int:
+    if any(name.startswith("janus") for name in options.engine) and (reason := Janus.missing()):
+        print(f"not compared: {reason}")
+        options.engine = [name for name in options.engine if not name.startswith("janus")]
     cases = [(engine, rooms, 0) for rooms in options.rooms for engine in options.engine]
-    cases += [(engine, 0, options.idle) for engine in options.engine if options.idle]
+    cases += [(engine, 0, options.idle) for engine in options.engine if options.idle and engine in OURS]
     runs: dict[tuple[str, int, int], list[Result]] = {case: [] for case in cases}
     missing = 0
     for turn in range(options.rounds):
@@ -131,7 +157,7 @@ def _table(options: argparse.Namespace) -> int:
 
 def _run(case: tuple[str, int, int], options: argparse.Namespace) -> Result | None:
     command = [*machine.pinned(1), sys.executable, "-m", "tests.load", "rooms", "--seconds", str(options.seconds)]
-    command += ["--run", ",".join(map(str, case))]
+    command += ["--profile", options.profile, "--run", ",".join(map(str, case))]
     limit = 120 + options.seconds + 0.5 * (3 * case[1] + case[2])
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
@@ -160,6 +186,8 @@ async def _one(engine: str, rooms: int, idle: int, seconds: float) -> Result:
     with tempfile.TemporaryDirectory(prefix="qanun-load-") as directory:
         folder = Path(directory)
         ffi, lib = _driver(folder)
+        if engine in JANUS:
+            return await _beside(engine, folder, rooms, seconds, ffi, lib)
         worker = Worker(folder, processor=0, engine=engine)
         await worker.start()
         try:
@@ -173,9 +201,10 @@ async def _one(engine: str, rooms: int, idle: int, seconds: float) -> Result:
                 await asyncio.sleep(seconds)
                 percent = (machine.cpu(worker.pid) - before).exact / (time.monotonic() - began) * 100
                 return Result(engine, 0, len(people), percent, 0, 0, 0, 0, 0, kb, 0)
-            result = await _driven(engine, worker, people, rooms, seconds, ffi, lib)
-            kb = (machine.rss(worker.pid) - empty) / 1024 / len(people)
-            return Result(**{**asdict(result), "kb": kb})
+            loop = asyncio.get_running_loop()
+            clients = [_Client(one.take_over(loop), one._address[:2], one._dtls) for one in people]
+            result = await _driven(engine, worker.pid, clients, rooms, seconds, ffi, lib)
+            return replace(result, kb=(machine.rss(worker.pid) - empty) / 1024 / len(people))
         finally:
             await worker.stop()
 
@@ -192,33 +221,59 @@ async def _connect(worker: Worker, rooms: int) -> list[Participant]:
     return people
 
 
+async def _beside(engine: str, folder: Path, rooms: int, seconds: float, ffi: Any, lib: Any) -> Result:
+    janus = Janus(folder, processor=0, best=engine == "janus-best", ports=_JANUS_PORTS)
+    await janus.start()
+    try:
+        await asyncio.sleep(1)
+        empty = machine.rss(janus.pid)
+        peers = [one for number in range(rooms) for one in await janus.room(1000 + number, 3)]
+        await asyncio.sleep(2)
+        loop = asyncio.get_running_loop()
+        clients = [_Client(one.take_over(loop), one.address, one.dtls, one.sends) for one in peers]
+        result = await _driven(engine, janus.pid, clients, rooms, seconds, ffi, lib)
+        return replace(result, kb=(machine.rss(janus.pid) - empty) / 1024 / result.participants)
+    finally:
+        await janus.stop()
+
+
+@dataclass(frozen=True)
+class _Client:
+    """A socket of somebody, where it sends to, and the keys."""
+
+    descriptor: int
+    address: tuple[str, int]
+    dtls: Any
+    sends: bool = True
+
+
 async def _driven(
-    engine: str, worker: Worker, people: list[Participant], rooms: int, seconds: float, ffi: Any, lib: Any
+    engine: str, pid: int, people: list[_Client], rooms: int, seconds: float, ffi: Any, lib: Any
 ) -> Result:
-    loop = asyncio.get_running_loop()
     clients = ffi.new("struct client[]", len(people))
     for client, one in zip(clients, people, strict=True):
-        client.fd = one.take_over(loop)
-        host, port = one._address[0], one._address[1]
+        client.fd, client.sends = one.descriptor, one.sends
+        host, port = one.address
         client.to[0:8] = socket.AF_INET.to_bytes(2, sys.byteorder) + port.to_bytes(2, "big") + socket.inet_aton(host)
-        for name, session in (("out", one._dtls._tx_srtp), ("in", one._dtls._rx_srtp)):
+        for name, session in (("out", one.dtls._tx_srtp), ("in", one.dtls._rx_srtp)):
             setattr(client, name, ffi.cast("void *", int(srtp_ffi.cast("uintptr_t", session._srtp[0]))))
+    senders = sum(one.sends for one in people)
     plan = ffi.new("struct plan *", [_AUDIO_RATE, _VIDEO_RATE, _AUDIO_OCTETS, _VIDEO_OCTETS, _PER_FRAME, _KEY_EVERY])
     delays = ffi.new("uint32_t[]", _MOST_DELAYS)
     functions = [ffi.cast("void *", address) for address in native.addresses()]
-    before, began = machine.cpu(worker.pid), time.monotonic()
+    before, began = machine.cpu(pid), time.monotonic()
     count = await asyncio.to_thread(lib.drive, clients, len(people), seconds, plan, *functions, delays, _MOST_DELAYS)
-    used = (machine.cpu(worker.pid) - before).exact
+    used = (machine.cpu(pid) - before).exact
     passed = time.monotonic() - began
     sent, received = sum(one.sent for one in clients), sum(one.received for one in clients)
-    owed = int(seconds * (_AUDIO_RATE + _VIDEO_RATE)) * len(people)
+    owed = int(seconds * (_AUDIO_RATE + _VIDEO_RATE)) * senders
     # Each picture goes to two, from its first key frame on; the first packets make the connection known.
     expected = 2 * sent
     times = sorted(delays[0:count]) or [0]
     return Result(
         engine,
         rooms,
-        len(people),
+        senders,
         used / passed * 100,
         used / max(1, received) * 1e6,
         received / passed,

@@ -24,7 +24,7 @@ from typing import Any, Protocol
 from tests.load import machine
 
 #: The SRTP profiles that browsers can agree on, as OpenSSL calls them.
-_PROFILES = {"gcm": "SRTP_AEAD_AES_256_GCM", "cm": "SRTP_AES128_CM_SHA1_80"}
+PROFILES = {"gcm": "SRTP_AEAD_AES_256_GCM", "cm": "SRTP_AES128_CM_SHA1_80"}
 _SYSTEMS = ("janus", "janus-best", "c", "python")
 #: What leaves is held to this, so that many subscribers do not fill the clients' processor.
 _MOST_OUT = 8_000
@@ -153,8 +153,8 @@ async def _one(options: argparse.Namespace) -> Result:
 
     from tests.load import traffic
 
-    wanted = _PROFILES[options.profile].encode()
-    known = aiortc.rtcdtlstransport.SRTP_PROFILES
+    wanted = PROFILES[options.profile].encode()
+    known = aiortc.rtcdtlstransport.SRTPPROFILES
     known[:] = [profile for profile in known if profile.openssl_profile == wanted]
     load = traffic.Load(options.packets, options.rate, size=options.size)
     with tempfile.TemporaryDirectory(prefix="qanun-load-") as folder:

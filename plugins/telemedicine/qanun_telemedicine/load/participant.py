@@ -40,21 +40,26 @@ class Participant:
         self.received = 0
         self.delays_ms: list[float] = []
         self.protocol: Any = None
-        self.socket: socket.socket
+        self.socket: socket.socket | None = None
 
     async def join(self, client: MediaClient, room: str) -> None:
         """Connect; raises what the client raises, or RuntimeError when no encrypted connection came about."""
         gatherer = RTCIceGatherer(iceServers=[])
         await gatherer.gather()
-        self._ice = RTCIceTransport(gatherer)
-        self._ice._connection.ice_controlling = True
-        self._dtls = RTCDtlsTransport(self._ice, [self._certificate])
-        self._dtls._set_role("client")
-        kinds = [("audio", "sendonly"), ("video", "sendonly")]
-        kinds += [(kind, "recvonly") for kind in ("audio", "video") for _ in range(self._others)]
-        answer = (await client.join(room, self.name, describe(gatherer, self._dtls, kinds))).sdp
+        answer = (await client.join(room, self.name, self.describe(gatherer))).sdp
         await reach(self._ice, answer)
         await secure(self._dtls, answer)
+
+    def describe(self, gatherer: RTCIceGatherer) -> str:
+        """An offer: the first one, or one more with the credentials of another gatherer."""
+        if not hasattr(self, "_dtls"):
+            self._ice = RTCIceTransport(gatherer)
+            self._ice._connection.ice_controlling = True
+            self._dtls = RTCDtlsTransport(self._ice, [self._certificate])
+            self._dtls._set_role("client")
+        kinds = [("audio", "sendonly"), ("video", "sendonly")]
+        kinds += [(kind, "recvonly") for kind in ("audio", "video") for _ in range(self._others)]
+        return describe(gatherer, self._dtls, kinds)
 
     def take_over(self, loop: Any) -> int:
         """From now on `readable` reads the socket, and nobody else; gives its descriptor."""
@@ -95,11 +100,13 @@ class Participant:
         mid = b"0" if kind == AUDIO else b"1"
         number = (self._number & 0xFFFF).to_bytes(2, "big")
         data = rtp.serialise(packet, rtp.extension_block([(MID, mid), (NUMBER, number)]))
+        assert self.socket is not None
         self.socket.sendto(self._dtls._tx_srtp.protect(data), self._address)
         self.sent += 1
 
     def readable(self) -> Iterator[tuple[bytes, Any]]:
         """Read everything there is; gives back what is not RTP, which the connection itself must hear."""
+        assert self.socket is not None
         for _ in range(256):
             try:
                 data, sender = self.socket.recvfrom(2048)
@@ -118,7 +125,20 @@ class Participant:
         if at >= 0:
             self.delays_ms.append((time.monotonic_ns() - _STAMP.unpack_from(plain, at)[1]) / 1e6)
 
+    def vanish(self) -> None:
+        """As a phone whose battery is dead: no goodbye, and nothing answers any more."""
+        if self._dtls._task is not None:
+            self._dtls._task.cancel()
+        connection = self._ice._connection
+        if connection._query_consent_task is not None:
+            connection._query_consent_task.cancel()
+        for protocol in connection._protocols:
+            protocol.transport.abort()
+        if self.socket is not None:
+            self.socket.close()
+
     async def leave(self) -> None:
         await self._dtls.stop()
         await self._ice.stop()
-        self.socket.close()
+        if self.socket is not None:
+            self.socket.close()

@@ -144,6 +144,10 @@ class Control:
         )
         if again:
             self.engine.retransmit(transport, asked.media_ssrc, again)
+        if len(again) < len(asked.sequences) and state.repeats.hopeless(
+            asked.media_ssrc, asked.sequences, again, arrival_ns
+        ):
+            self._pass_on(transport, asked.media_ssrc)
 
     def _sender_report(self, participant: Participant, report: rtcp.SenderReport, arrival_ns: int) -> None:
         for track in participant.tracks.values():

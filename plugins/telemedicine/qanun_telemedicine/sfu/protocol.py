@@ -164,6 +164,8 @@ class Worker(msgspec.Struct):
     cpu: float = 0.0
     machine: float = 0.0
     packets: float = 0.0
+    #: What it is waiting for, in all: grows with people and not with time.
+    tasks: int = 0
 
 
 class Failure(msgspec.Struct):

@@ -266,6 +266,7 @@ class MediaWorker:
             self.load.cpu,
             self.load.machine,
             self.load.packets,
+            len(asyncio.all_tasks()),
         )
 
     @staticmethod

@@ -23,6 +23,8 @@ export async function figures(peer, before) {
     else if (one.type === "candidate-pair" && one.selected) pair = one;
   }
   if (pair) {
+    // What went over the way itself: pictures, sound and what is told about them, but no checks of the way.
+    stats.way = { id: pair.id, sent: pair.bytesSent ?? 0, received: pair.bytesReceived ?? 0 };
     stats.rtt = pair.currentRoundTripTime === undefined ? null : pair.currentRoundTripTime * 1000;
     const local = byId.get(pair.localCandidateId);
     stats.relayed = local?.candidateType === "relay";

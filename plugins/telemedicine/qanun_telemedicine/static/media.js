@@ -11,6 +11,7 @@
 // in advance: the server switches the tracks of others into them without asking again, and says which is whose.
 
 import { figures } from "./figures.js";
+import { Silence } from "./silence.js";
 
 const SPARE_SECTIONS = 2;
 const ANSWER_TIMEOUT_MS = 8000;
@@ -18,6 +19,8 @@ const DISCONNECTED_MS = 1500;
 const RESTART_TIMEOUT_MS = 8000;
 const CONNECT_TIMEOUT_MS = 12000;
 const STATS_MS = 1000;
+// While nothing comes, it is looked at more closely.
+const DOUBT_MS = 350;
 const REJOIN_MS = [0, 500, 1000, 2000, 4000, 8000];
 
 // The smaller layers are sent once somebody's line needs them: the server says so.
@@ -54,7 +57,8 @@ const layersOf = (track) => {
  * {type: "restarted"}, {type: "quality", state, ...}, {type: "error", number, code}.
  *
  * Events: "state" (new, connecting, connected, reconnecting, closed), "remote" (participants changed), "quality",
- * "stats", "problem" (detail.code; the session goes on trying unless it says closed).
+ * "stats", "restart" (another path is looked for), "rejoin" (another connection is made), "problem" (detail.code; the session
+ * goes on trying unless it says closed).
  */
 export class MediaSession extends EventTarget {
   #send;
@@ -73,6 +77,8 @@ export class MediaSession extends EventTarget {
   #again = false;
   #restartWanted = false;
   #attempts = 0;
+  #began = 0;
+  #silence = new Silence();
   #timers = new Map();
   #sources = new Map();
   #screen = null;
@@ -219,6 +225,7 @@ export class MediaSession extends EventTarget {
   async #join() {
     this.#drop();
     this.#joined = false;
+    this.#began = performance.now();
     this.#enter(this.state === "new" ? "connecting" : "reconnecting");
     const peer = new RTCPeerConnection({
       iceServers: this.#iceServers,
@@ -438,22 +445,23 @@ export class MediaSession extends EventTarget {
       this.#attempts = 0;
       this.#enter("connected");
     } else if (peer.connectionState === "failed" || peer.iceConnectionState === "failed") {
-      this.#restart();
+      this.#restart("failed");
     } else if (peer.iceConnectionState === "disconnected") {
       this.#enter("reconnecting");
-      if (!this.#timers.has("disconnected")) this.#after("disconnected", DISCONNECTED_MS, () => this.#restart());
+      if (!this.#timers.has("disconnected")) this.#after("disconnected", DISCONNECTED_MS, () => this.#restart("disconnected"));
     } else if (peer.connectionState === "closed") {
       this.#rejoin("closed");
     }
   }
 
   #networkChanged() {
-    if (this.#joined && this.state !== "closed") this.#restart();
+    if (this.#joined && this.state !== "closed") this.#restart("network");
   }
 
   /** A new path under the same encryption; when that fails, a new connection. */
-  #restart() {
+  #restart(reason) {
     if (!this.#joined) return;
+    this.dispatchEvent(new CustomEvent("restart", { detail: { reason } }));
     if (this.#peer.connectionState !== "connected") this.#enter("reconnecting");
     if (!this.#timers.has("restart")) {
       this.#after("restart", RESTART_TIMEOUT_MS, () => {
@@ -469,14 +477,16 @@ export class MediaSession extends EventTarget {
     this.#drop();
     this.#enter("reconnecting");
     if (now) this.#attempts = 0;
-    const wait = REJOIN_MS[Math.min(this.#attempts, REJOIN_MS.length - 1)];
+    // An attempt that was made for seconds has waited already: while a line is cut, somebody is always knocking.
+    const tried = reason === "timeout" ? performance.now() - this.#began : 0;
+    const wait = Math.max(0, REJOIN_MS[Math.min(this.#attempts, REJOIN_MS.length - 1)] - tried);
     this.#attempts += 1;
     this.dispatchEvent(new CustomEvent("rejoin", { detail: { reason, wait } }));
     this.#after("rejoin", wait, () => this.#join());
   }
 
   #drop() {
-    for (const name of ["connect", "answer", "disconnected", "restart", "rejoin"]) this.#stopTimer(name);
+    for (const name of ["connect", "answer", "disconnected", "restart", "rejoin", "doubt"]) this.#stopTimer(name);
     this.#pending = null;
     this.#again = false;
     this.#restartWanted = false;
@@ -500,7 +510,11 @@ export class MediaSession extends EventTarget {
     const peer = this.#peer;
     if (!peer || peer.connectionState === "closed") return;
     const stats = await figures(peer, this.#lastStats);
+    if (peer !== this.#peer) return;
     this.#lastStats = stats;
+    // The browser would believe in a dead way for half a minute; one that only stumbled stays in use beside the new one.
+    if (this.#joined && this.#silence.look(stats.way, stats.at)) this.#restart("silence");
+    if (this.#silence.doubtful) this.#after("doubt", DOUBT_MS, () => this.#measure());
     this.dispatchEvent(new CustomEvent("stats", { detail: stats }));
   }
 

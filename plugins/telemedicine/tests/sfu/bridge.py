@@ -37,15 +37,15 @@ window.openSocket = (query) => new Promise((resolve) => {
     else window.session.receive(message);
   };
 });
-window.begin = async ({ room, participant, iceServers = [], policy = "all", simulcast = false, media = true, source = null, spares = 2, sealed = false, scalability = null }) => {
+window.begin = async ({ room, participant, iceServers = [], policy = "all", simulcast = false, media = true, source = null, spares = 2, sealed = false, scalability = null, camera = { width: 640, height: 480 } }) => {
   let stream = null;
-  if (media) stream = source ? await window.fileStream(source) : await navigator.mediaDevices.getUserMedia({ audio: true, video: { width: 640, height: 480 } });
+  if (media) stream = source ? await window.fileStream(source) : await navigator.mediaDevices.getUserMedia({ audio: true, video: camera });
   const send = (message) => window.socket.send(JSON.stringify(message));
   const seal = sealed ? await new (await import("/sealing.js")).Sealing({ send, call: room }).start() : null;
   window.seal = seal;
   const session = new MediaSession({ send, iceServers, policy, stream, simulcast, spares, seal, scalability });
   window.session = session;
-  for (const name of ["state", "quality", "problem", "rejoin"]) session.addEventListener(name, (event) => window.note([name, event.detail.state ?? event.detail.code ?? event.detail.reason, String(event.detail.error ?? "")]));
+  for (const name of ["state", "quality", "problem", "rejoin", "restart"]) session.addEventListener(name, (event) => window.note([name, event.detail.state ?? event.detail.code ?? event.detail.reason, String(event.detail.error ?? "")]));
   session.addEventListener("remote", () => {
     window.note(["remote", [...session.participants.keys()].join(",")]);
     const first = [...session.participants.values()][0];
@@ -87,8 +87,52 @@ window.figures = async () => {
   }
   const local = byId.get(pair?.localCandidateId);
   out.local = local ? { type: local.candidateType, protocol: local.relayProtocol ?? local.protocol } : null;
+  const remote = byId.get(pair?.remoteCandidateId);
+  out.remote = remote ? `${remote.address}:${remote.port}` : null;
   out.available = pair?.availableOutgoingBitrate ?? null;
   return out;
+};
+// What somebody gets during so many seconds, by what the receiver itself counts: a freeze is one that the browser calls so
+// (three times the usual time between pictures, and 150 ms more). `longest` is in seconds, and counts one that has not ended.
+// `camera`: the longest time in which this page's own camera gave no picture, which is nobody's fault but the machine's.
+window.watch = async (seconds) => {
+  const look = async () => {
+    const out = { at: performance.now(), frames: 0, freezes: 0, frozen: 0, samples: 0, made_up: 0, captured: 0 };
+    const report = await window.session?.peerConnection?.getStats();
+    report?.forEach((one) => {
+      if (one.type === "media-source" && one.kind === "video") out.captured += one.frames ?? 0;
+      if (one.type !== "inbound-rtp") return;
+      if (one.kind === "video") {
+        out.frames += one.framesDecoded ?? 0;
+        out.freezes += one.freezeCount ?? 0;
+        out.frozen += one.totalFreezesDuration ?? 0;
+      } else {
+        out.samples += one.totalSamplesReceived ?? 0;
+        out.made_up += one.concealedSamples ?? 0;
+      }
+    });
+    return out;
+  };
+  const first = await look();
+  let before = first, moved = first.at, taken = first.at, longest = 0, camera = 0;
+  while (before.at - first.at < seconds * 1000) {
+    await new Promise((done) => setTimeout(done, 100));
+    const now = await look();
+    if (now.freezes > before.freezes) longest = Math.max(longest, now.frozen - before.frozen);
+    if (now.frames > before.frames) moved = now.at;
+    if (now.captured > before.captured) taken = now.at;
+    camera = Math.max(camera, (now.at - taken) / 1000);
+    before = now;
+  }
+  // Somebody who is looked at ten times a second may seem to stand still for as long.
+  longest = Math.max(longest, (before.at - moved) / 1000 - 0.1);
+  return {
+    fps: ((before.frames - first.frames) * 1000) / (before.at - first.at),
+    freezes: before.freezes - first.freezes,
+    longest,
+    camera,
+    made_up: (before.made_up - first.made_up) / Math.max(1, before.samples - first.samples),
+  };
 };
 window.ready = true;
 """
@@ -200,8 +244,10 @@ class Bridge:
     async def hear(self, _client: MediaClient, event: p.Event) -> None:
         self.events.append(event)
         if event.event == "worker.restarted":
-            for socket in list(self._sockets.values()):
-                await self._send(socket, {"type": "restarted"})
+            for (room, _), line in list(self._sockets.items()):
+                # With several workers it is said of each room that was at the one.
+                if event.room in ("", room):
+                    await self._send(line, {"type": "restarted"})
         socket = self._sockets.get((event.room, event.participant))
         if socket is None:
             return

@@ -77,6 +77,19 @@ def listen(host: str, address: str, port: int) -> socket.socket:
     return inside(host, lambda: socket.create_server((address, port)))
 
 
+def reachable(host: str, address: str, port: int) -> bool:
+    """Whether something answers TCP there, asked on that host."""
+
+    def knock() -> bool:
+        try:
+            socket.create_connection((address, port), 1).close()
+        except OSError:
+            return False
+        return True
+
+    return bool(inside(host, knock))
+
+
 def _tun(name: str) -> int:
     descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(descriptor, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI))
@@ -192,6 +205,8 @@ class Lab:
     """All hosts and links of one test; `close` takes them away."""
 
     def __init__(self) -> None:
+        self._stood = 0.0
+        self._standing: asyncio.Task[None] | None = None
         self._prefix = f"q{os.getpid() % 100_000}-"
         self._hosts: list[str] = []
         self._links: list[Link] = []
@@ -210,6 +225,20 @@ class Lab:
         made.start()
         return made
 
+    def stood_still(self) -> float:
+        """The longest time, in seconds since it was last asked, in which this process carried no packets: the machine had no
+        time for it, and what froze meanwhile says nothing of the line."""
+        if self._standing is None:
+            self._standing = asyncio.get_running_loop().create_task(self._stand())
+        stood, self._stood = self._stood, 0.0
+        return stood
+
+    async def _stand(self) -> None:
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            self._stood = max(self._stood, time.monotonic() - before - 0.01)
+
     @staticmethod
     def program(host: str, folder: Path, program: str) -> Path:
         """An executable that runs `program` on that host."""
@@ -218,7 +247,14 @@ class Lab:
         wrapper.chmod(0o755)
         return wrapper
 
+    @staticmethod
+    def processes(host: str) -> list[int]:
+        done = subprocess.run(["ip", "netns", "pids", host], capture_output=True, text=True, timeout=20, check=True)
+        return [int(one) for one in done.stdout.split()]
+
     def close(self) -> None:
+        if self._standing is not None:
+            self._standing.cancel()
         for link in self._links:
             link.close()
         for host in self._hosts:

@@ -204,6 +204,21 @@ def test_repetitions_leave_most_of_a_narrow_way_to_what_is_new() -> None:
     assert len(repeats._done) < 3000
 
 
+def test_a_burst_that_cannot_be_repaired_soon_is_given_up_for_a_key_frame() -> None:
+    repeats = Repeats()
+    few = list(range(65_530, 65_536))
+    chosen = repeats.of(7, few, 0, round_trip_ms=50, budget=100_000)
+    assert chosen[:2] == few[:2]
+    assert not repeats.hopeless(7, few, chosen, 0), "what is lost now and then is repaired"
+    many = [number & 0xFFFF for number in range(65_530, 65_530 + 40)]
+    chosen = repeats.of(7, many, 10 * MS, round_trip_ms=50, budget=100_000)
+    assert repeats.hopeless(7, many, chosen, 10 * MS)
+    assert not repeats.hopeless(7, many, [], 20 * MS), "it is asked for once"
+    assert repeats.of(7, many, 1000 * MS, round_trip_ms=50, budget=100_000) == [], "nothing from before it comes again"
+    assert repeats.of(7, [40], 1000 * MS, round_trip_ms=50, budget=100_000) == [40], "what is lost of it does"
+    assert repeats.of(8, many, 1500 * MS, round_trip_ms=50, budget=100_000), "another picture has lost nothing"
+
+
 def test_silence_is_called_reconnecting_and_ends_by_itself() -> None:
     leg = Leg(0.0)
     leg.heard = 10.0
