@@ -14,7 +14,7 @@ from qanun_telemedicine.models import ENDED, IN_PROGRESS, OPEN, WAITING, WRITTEN
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.service import written
 from qanun_telemedicine.service.listing import called
-from qanun_telemedicine.service.pictures import anything_kept, pictures_of_patient
+from qanun_telemedicine.service.pictures import pictures_of_patient
 from qanun_telemedicine.service.recording import recordings_of, recordings_of_patient
 from qanun_telemedicine.views import call_view, chips_view, on_page, open_on_page, people
 
@@ -103,7 +103,7 @@ async def ask_card(ctx: Context, patient_id: uuid.UUID, **_: Any) -> View | None
 
 async def timeline(ctx: Context, patient_id: uuid.UUID, limit: int) -> Sequence[TimelineEntry]:
     """Visits that were held by video; the encounter itself is the chart's."""
-    rows = [row for row in await on_page(ctx, patient_id) if row.state == ENDED]
+    rows = [row for row in (await on_page(ctx, patient_id)).consultations if row.state == ENDED]
     title = ctx.locale.gettext("Video visit", domain="qanun_telemedicine")
     in_writing = ctx.locale.gettext("Question in writing", domain="qanun_telemedicine")
     return [
@@ -119,10 +119,11 @@ async def timeline(ctx: Context, patient_id: uuid.UUID, limit: int) -> Sequence[
 
 async def kept_panel(ctx: Context, patient_id: uuid.UUID) -> View | None:
     """Recordings and pictures of this patient's video visits; nothing on a chart that has none."""
-    # Most charts have neither: one question finds that out.
-    recorded, pictured = await anything_kept(ctx, patient_id)
-    pictures = await pictures_of_patient(ctx, patient_id) if pictured and ctx.can(Telemedicine.PICTURE_READ) else []
-    recordings = await recordings_of_patient(ctx, patient_id) if recorded else []
+    there = await on_page(ctx, patient_id)
+    pictures = (
+        await pictures_of_patient(ctx, patient_id) if there.pictured and ctx.can(Telemedicine.PICTURE_READ) else []
+    )
+    recordings = await recordings_of_patient(ctx, patient_id) if there.recorded else []
     if not recordings and not pictures:
         return None
     values = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -267,17 +267,17 @@ async def visit_view(ctx: Context, row: Consultation, *, guest: Guest | None = N
     }  # fmt: skip
 
 
-async def on_page(ctx: Context, patient_id: uuid.UUID) -> Sequence[Consultation]:
-    """`service.concerning`, asked once for all parts of one page."""
+async def on_page(ctx: Context, patient_id: uuid.UUID) -> service.Concerning:
+    """`service.about_patient`, asked once for all parts of one page."""
     key = ("telemedicine.concerning", patient_id)
     if key not in ctx.memory:
-        ctx.memory[key] = await service.concerning(ctx, patient_id)
-    found: Sequence[Consultation] = ctx.memory[key]
+        ctx.memory[key] = await service.about_patient(ctx, patient_id)
+    found: service.Concerning = ctx.memory[key]
     return found
 
 
 async def open_on_page(ctx: Context, patient_id: uuid.UUID) -> Consultation | None:
-    return service.nearest(ctx, await on_page(ctx, patient_id))
+    return service.nearest(ctx, (await on_page(ctx, patient_id)).consultations)
 
 
 async def chips_view(ctx: Context, patient_id: uuid.UUID) -> dict[str, Any]:

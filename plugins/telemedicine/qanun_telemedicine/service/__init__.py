@@ -10,14 +10,11 @@ from qanun_telemedicine.service.consultations import (
     admit,
     begin_now,
     cancel,
-    concerning,
     consultation,
     end,
     enter_waiting_room,
     for_appointment,
     invitation_link,
-    nearest,
-    open_for_patient,
     prepare,
     prepare_encrypted,
     prepare_voice,
@@ -46,6 +43,7 @@ from qanun_telemedicine.service.handover import colleagues, hand_over, handovers
 from qanun_telemedicine.service.identity import IDENTIFIERS, IdentityForm, check_identity, latest_check
 from qanun_telemedicine.service.listing import WaitingPatient, day_list, position, waiting_list
 from qanun_telemedicine.service.notices import CHOICES, notices_of, send, send_to_all
+from qanun_telemedicine.service.on_chart import Concerning, about_patient, concerning, nearest, open_for_patient
 from qanun_telemedicine.service.pictures import answer_picture, ask_picture, picture_wording, pictures_of
 from qanun_telemedicine.service.place import confirm_place, countries, country_name, emergency_number
 from qanun_telemedicine.service.presence import (
@@ -90,10 +88,12 @@ __all__ = [
     "REFUSALS",
     "ROLE_LABELS",
     "WAYS",
+    "Concerning",
     "GuestSeen",
     "IdentityForm",
     "Plan",
     "WaitingPatient",
+    "about_patient",
     "acting_guest",
     "admit",
     "admit_guest",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, bindparam, or_, select
+from sqlalchemy import select
 
 from qanun.api import (
     N_,
@@ -32,13 +32,13 @@ from qanun_telemedicine.models import (
     VIDEO,
     VOICE,
     WAITING,
-    WRITTEN,
     Consultation,
     Participant,
     Presence,
 )
 from qanun_telemedicine.service import encryption, guests, presence
 from qanun_telemedicine.service.identity import latest_check
+from qanun_telemedicine.service.on_chart import open_for_patient
 
 MOST_CONCERN = 2000
 #: A visit without an appointment is planned this long; a planned one this near is the one that is meant.
@@ -89,34 +89,6 @@ async def for_appointment(ctx: Context, appointment_id: uuid.UUID) -> Consultati
     if row is not None and ctx.actor.kind == "patient" and row.patient_id != ctx.actor.patient_id:
         return None
     return row
-
-
-_CONCERNING = (
-    select(Consultation)
-    .where(
-        Consultation.patient_id == bindparam("patient_id"),
-        or_(Consultation.state.in_(OPEN), and_(Consultation.state == ENDED, Consultation.encounter_id.is_(None))),
-    )
-    .order_by(Consultation.starts_at.desc())
-    .limit(50)
-)
-
-
-async def concerning(ctx: Context, patient_id: uuid.UUID) -> Sequence[Consultation]:
-    """What a patient's page is to know of, newest first: open ones, and held ones that no encounter tells of."""
-    return (await ctx.db.execute(_CONCERNING, {"patient_id": patient_id})).scalars().all()
-
-
-async def open_for_patient(ctx: Context, patient_id: uuid.UUID) -> Consultation | None:
-    """The one that matters now: in progress, else waiting, else the nearest scheduled one."""
-    return nearest(ctx, await concerning(ctx, patient_id))
-
-
-def nearest(ctx: Context, rows: Sequence[Consultation]) -> Consultation | None:
-    """Of these the one that matters now, as `open_for_patient` says."""
-    order = {IN_PROGRESS: 0, WAITING: 1, SCHEDULED: 2}
-    found = [row for row in rows if row.state in order and row.mode != WRITTEN]
-    return min(found, key=lambda row: (order[row.state], abs(row.starts_at - ctx.now)), default=None)
 
 
 async def prepare(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import select
 
 from qanun.api import (
     N_,
@@ -27,7 +27,7 @@ from qanun.api import (
     ResourceRef,
     new_id,
 )
-from qanun_telemedicine.models import IN_PROGRESS, Consultation, Participant, Recording
+from qanun_telemedicine.models import IN_PROGRESS, Consultation, Participant
 from qanun_telemedicine.models_kept import LegalHold, Snapshot
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.service import encryption
@@ -227,25 +227,6 @@ async def pictures_of(ctx: Context, consultation_id: uuid.UUID) -> Sequence[Snap
     """Every picture that was taken in a visit, the oldest first, those that are not shown any more as well."""
     statement = select(Snapshot).where(Snapshot.consultation_id == consultation_id, Snapshot.taken_at.is_not(None))
     return (await ctx.db.execute(statement.order_by(Snapshot.taken_at).limit(100))).scalars().all()
-
-
-_ANYTHING = select(
-    select(Recording.id)
-    .where(Recording.patient_id == Patient.id, Recording.state.in_(("stopped", "failed")))
-    .correlate(Patient)
-    .exists(),
-    select(Snapshot.id)
-    .where(Snapshot.patient_id == Patient.id, Snapshot.taken_at.is_not(None))
-    .correlate(Patient)
-    .exists(),
-    Patient.id,
-).where(Patient.id == bindparam("patient_id"))
-
-
-async def anything_kept(ctx: Context, patient_id: uuid.UUID) -> tuple[bool, bool]:
-    """Whether this patient has a finished recording, and a picture."""
-    found = (await ctx.db.execute(_ANYTHING, {"patient_id": patient_id})).one()
-    return bool(found[0]), bool(found[1])
 
 
 async def pictures_of_patient(ctx: Context, patient_id: uuid.UUID, *, limit: int = 12) -> Sequence[Snapshot]:
