@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from qanun_appliance.places import DATA
+
+#: What root's programs keep of root's powers: read all of it, give files back to their owners, become another account.
+_KEEPER = "CAP_DAC_READ_SEARCH CAP_DAC_OVERRIDE CAP_CHOWN CAP_FOWNER CAP_SETUID CAP_SETGID CAP_KILL"
+#: Where `apply` writes.
+CONFIGURES = ("/etc", "/run", str(DATA))
+#: Disks and nothing else of `/dev`.
+BLOCK_DEVICES = ("DevicePolicy=closed", "DeviceAllow=block-* rw")
 
 _COMMON = (
     "NoNewPrivileges=yes",
@@ -57,7 +66,7 @@ def hardened(
 
 
 #: For root's own programs: no new powers, a quiet kernel; they must write where they are told to and see everything.
-ROOT = [
+_ROOT = [
     "PrivateTmp=yes",
     "ProtectHome=read-only",
     "ProtectKernelTunables=yes",
@@ -75,3 +84,15 @@ ROOT = [
     "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
     "UMask=0077",
 ]
+
+
+def root_hardened(more: str = "", *, write: Sequence[str] = (str(DATA),), home: str = "yes") -> list[str]:
+    """Lines of a [Service] section of root's own programs. `more` are further capabilities."""
+    lines = hardened(
+        families="AF_UNIX AF_INET AF_INET6 AF_NETLINK", capabilities=f"{_KEEPER} {more}".strip(), write=write, processes=True,
+    )  # fmt: skip
+    kept = [line for line in lines if not line.startswith("AmbientCapabilities")]
+    # Becoming another account is a privileged call.
+    kept = [line.replace("~@privileged @resources", "~@resources") for line in kept]
+    kept = [f"ProtectHome={home}" if line.startswith("ProtectHome=") else line for line in kept]
+    return [*kept, *(line for line in _ROOT if line.split("=")[0] not in {part.split("=")[0] for part in kept})]

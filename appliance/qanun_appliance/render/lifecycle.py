@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from qanun_appliance.places import ACCOUNTS, DATA, Places
 from qanun_appliance.render.database import FOLDER, SOCKETS
 from qanun_appliance.render.files import HEAD, Link, Machine, Rendered
-from qanun_appliance.render.hardening import ROOT, hardened
+from qanun_appliance.render.hardening import BLOCK_DEVICES, CONFIGURES, hardened, root_hardened
 from qanun_appliance.render.services import ADDRESSES, ENVIRONMENT
 from qanun_appliance.site import Site
 
 _SYSTEM = "/etc/systemd/system"
 #: What the page about releases may ask for.
 WISHES = ("stage", "restart", "rollback")
-#: What root's programs keep of root's powers: read all of it, give files back to their owners, become another account.
-_KEEPER = "CAP_DAC_READ_SEARCH CAP_DAC_OVERRIDE CAP_CHOWN CAP_FOWNER CAP_SETUID CAP_SETGID CAP_KILL"
 
 
 def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequence[str]) -> list[Rendered | Link]:
@@ -41,18 +39,19 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
              "Before=network-pre.target systemd-networkd.service nftables.service caddy.service chrony.service "
              "qanun.target shutdown.target", "Wants=network-pre.target", "Conflicts=shutdown.target",
              f"ConditionPathExists={DATA}/site.toml"],
-            ["Type=oneshot", "RemainAfterExit=yes", f"ExecStart={appliance} apply --boot", "TimeoutStartSec=300"],
+            ["Type=oneshot", "RemainAfterExit=yes", f"ExecStart={appliance} apply --boot", "TimeoutStartSec=300",
+             *root_hardened(write=CONFIGURES)],
             install="sysinit.target",
         ),
         "qanun-addresses.service": _section(
             ["Description=Qanun: this machine's addresses, and a certificate for them", "Wants=network-online.target",
              "After=network-online.target", "Before=caddy.service", "PartOf=qanun.target"],
             ["Type=oneshot", "RemainAfterExit=yes", "RuntimeDirectory=qanun-addresses", "RuntimeDirectoryMode=0755",
-             "RuntimeDirectoryPreserve=yes", f"ExecStart={appliance} addresses --write {ADDRESSES}", *_root()],
+             "RuntimeDirectoryPreserve=yes", f"ExecStart={appliance} addresses --write {ADDRESSES}", *root_hardened()],
         ),
         "qanun-prepare.service": _section(
             ["Description=Qanun: the database's files, made once and never again", f"RequiresMountsFor={DATA}"],
-            ["Type=oneshot", "RemainAfterExit=yes", f"ExecStart={appliance} prepare", "TimeoutStartSec=180", *_root()],
+            ["Type=oneshot", "RemainAfterExit=yes", f"ExecStart={appliance} prepare", "TimeoutStartSec=180", *root_hardened()],
         ),
         "qanun-postgresql.service": _section(
             ["Description=Qanun: database", "Requires=qanun-prepare.service", "After=qanun-prepare.service",
@@ -89,7 +88,7 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
             ["Description=Qanun: does this release work here", "Requires=qanun.target",
              "After=qanun.target qanun-web.service caddy.service qanun-first-boot.service", "Before=boot-complete.target"],
             ["Type=oneshot", "RemainAfterExit=yes", f"ExecStart={appliance} health --gate --wait 240",
-             "TimeoutStartSec=300", *_root()],
+             "TimeoutStartSec=300", *root_hardened()],
             install="", required_by="boot-complete.target",
         ),
         # The gate's, when it is sure: the boot loader takes the other slot at once.
@@ -111,12 +110,12 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
             ["Description=Qanun: the doctor's round", "After=qanun-health.service"],
             ["Type=oneshot", f"ExecStart={appliance} doctor --write", "SuccessExitStatus=1 2", "Nice=10",
              # To list the firewall's rules, and to ask the clock through its socket.
-             *_root("CAP_NET_ADMIN", write=[str(DATA), "-/run/chrony"])],
+             *root_hardened("CAP_NET_ADMIN", write=[str(DATA), "-/run/chrony"])],
         ),
         # Every minute: a disk can fill while the doctor sleeps.
         "qanun-disk.service": _section(
             ["Description=Qanun: the data disk's reserve", f"RequiresMountsFor={DATA}"],
-            ["Type=oneshot", f"ExecStart={appliance} disk-watch", *_root()],
+            ["Type=oneshot", f"ExecStart={appliance} disk-watch", *root_hardened()],
         ),
         "qanun-disk.timer": _timer("the data disk's reserve", "OnBootSec=1min\nOnUnitInactiveSec=1min\nAccuracySec=5s"),
         "qanun-doctor.timer": _timer("the doctor's round", "OnBootSec=2min\nOnUnitInactiveSec=5min"),
@@ -128,7 +127,7 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
         **_wishes(appliance),
         "qanun-renew.service": _section(
             ["Description=Qanun: certificate and configuration, looked at once a day"],
-            ["Type=oneshot", f"ExecStart={appliance} apply"],
+            ["Type=oneshot", f"ExecStart={appliance} apply", *root_hardened(write=CONFIGURES)],
         ),
         "qanun-renew.timer": _timer("certificate and configuration", "OnCalendar=*-*-* 03:30"),
     }  # fmt: skip
@@ -148,7 +147,7 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
              *([] if name == "backup" else [f"ConditionPathExists={DATA}/reports/backup.json"])],
             ["Type=oneshot", f"ExecStart={appliance} {words}", "Nice=10", "IOSchedulingClass=idle", "CPUWeight=20",
              # A store behind ssh wants root's keys and known hosts.
-             "MemoryHigh=25%", *extra, *_root(write=_backup_places(site), home="read-only")],
+             "MemoryHigh=25%", *extra, *root_hardened(write=_backup_places(site), home="read-only")],
         )  # fmt: skip
     if backs_up:
         texts["qanun-backup.timer"] = _timer("backup", f"OnCalendar=*-*-* {site.backup.at}\nPersistent=yes")
@@ -166,16 +165,26 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
 def _wishes(appliance: str) -> dict[str, str]:
     """The page about releases: one path and one service for each of its few words, and no other way from the web to root."""
     found = {}
+    image = ["ConditionKernelCommandLine=|qanun.slot", "ConditionPathExists=|/usr/lib/qanun/slot"]
+    # A plan writes down its minute and no more. Whoever stages leaves backup and proof to their own units.
+    planning = hardened(
+        families="AF_UNIX", network="none", capabilities="CAP_DAC_READ_SEARCH", write=[f"{DATA}/reports"]
+    )
+    shut_in = {"stage": _releases(), "rollback": _releases(), "restart": planning}
     for name in WISHES:
         found[f"qanun-wish-{name}.path"] = (
             f"[Unit]\nDescription=Qanun: somebody asked for: {name}\n\n[Path]\n"
             f"PathChanged=/run/qanun-wishes/{name}\nUnit=qanun-wish-{name}.service\n"
         )
         found[f"qanun-wish-{name}.service"] = _section(
-            [f"Description=Qanun: {name}, as the administrator's page asked", "ConditionKernelCommandLine=|qanun.slot",
-             "ConditionPathExists=|/usr/lib/qanun/slot"],
-            ["Type=oneshot", f"ExecStart={appliance} wish {name}", "TimeoutStartSec=8h", "Nice=10"],
+            [f"Description=Qanun: {name}, as the administrator's page asked", *image],
+            ["Type=oneshot", f"ExecStart={appliance} wish {name}", "TimeoutStartSec=8h", "Nice=10", *shut_in[name]],
         )  # fmt: skip
+    # What the planned minute starts: its timer is made by the wish and is gone with the next start.
+    found["qanun-planned-restart.service"] = _section(
+        ["Description=Qanun: the planned start into a release", *image],
+        ["Type=oneshot", f"ExecStart={appliance} update reboot", *_releases()],
+    )
     return found
 
 
@@ -241,19 +250,7 @@ def _backup_places(site: Site) -> list[str]:
 def _releases() -> list[str]:
     lines = hardened(families="AF_UNIX", network="none", capabilities="CAP_DAC_OVERRIDE", write=[str(DATA), "-/efi"])
     kept = [line for line in lines if not line.startswith(("AmbientCapabilities", "PrivateDevices"))]
-    return [*kept, "DevicePolicy=closed", "DeviceAllow=block-* rw"]
-
-
-def _root(more: str = "", *, write: Sequence[str] = (str(DATA),), home: str = "yes") -> list[str]:
-    capabilities = f"{_KEEPER} {more}".strip()
-    lines = hardened(
-        families="AF_UNIX AF_INET AF_INET6 AF_NETLINK", capabilities=capabilities, write=write, processes=True,
-    )  # fmt: skip
-    kept = [line for line in lines if not line.startswith("AmbientCapabilities")]
-    # Becoming another account is a privileged call.
-    kept = [line.replace("~@privileged @resources", "~@resources") for line in kept]
-    kept = [f"ProtectHome={home}" if line.startswith("ProtectHome=") else line for line in kept]
-    return [*kept, *(line for line in ROOT if line.split("=")[0] not in {part.split("=")[0] for part in kept})]
+    return [*kept, *BLOCK_DEVICES]
 
 
 def _section(unit: Sequence[str], service: Sequence[str], *, install: str = "", required_by: str = "") -> str:

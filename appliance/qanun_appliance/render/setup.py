@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from qanun_appliance.places import DATA, Places
 from qanun_appliance.render.files import HEAD, Rendered
-from qanun_appliance.render.hardening import hardened
+from qanun_appliance.render.hardening import CONFIGURES, hardened, root_hardened
 
 FOLDER = "/run/qanun-setup"
 UNITS = (
@@ -42,7 +42,9 @@ def setup_files(places: Places) -> list[Rendered]:
         # Another try makes the file anew, which starts it again; a run that failed does not repeat itself.
         "qanun-setup-work.service": "[Unit]\nDescription=Qanun: what was chosen is put into force\n"
         f"ConditionPathExists={FOLDER}/go\nStartLimitIntervalSec=0\n\n[Service]\nType=oneshot\n"
-        f"Environment=QANUN_SETUP_DIR={FOLDER}\nExecStart={command} work\nTimeoutStartSec=900\n",
+        f"Environment=QANUN_SETUP_DIR={FOLDER}\nExecStart={command} work\nTimeoutStartSec=900\n"
+        + "\n".join(root_hardened(write=CONFIGURES))
+        + "\n",
         "qanun-setup-console.path": "[Unit]\nDescription=Qanun: the code on the console is another one\n\n[Path]\n"
         f"PathChanged={FOLDER}/issue\nUnit=qanun-setup-console.service\n",
         "qanun-setup-console.service": "[Unit]\nDescription=Qanun: the console shows the code\n\n[Service]\nType=oneshot\n"

@@ -71,8 +71,9 @@ def plan_restart(places: Places, text: str, now: datetime | None = None) -> date
         tell(places, "restart", planned="")
         return None
     if places.is_machine:
-        words = ["systemd-run", f"--unit={_TIMER}", f"--on-calendar={moment:%Y-%m-%d %H:%M:%S} UTC", "--timer-property=AccuracySec=1s",
-                 str(places.code / "qanun"), "appliance", "update", "reboot"]  # fmt: skip
+        # Of a unit that is there already: what starts then is shut in like everything else.
+        words = ["systemd-run", f"--unit={_TIMER}.service", f"--on-calendar={moment:%Y-%m-%d %H:%M:%S} UTC",
+                 "--timer-property=AccuracySec=1s"]  # fmt: skip
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
         if done.returncode:
             raise ConfigurationError(f"systemd-run: {done.stderr.strip()[-300:]}")
