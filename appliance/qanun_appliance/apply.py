@@ -18,6 +18,7 @@ from pathlib import Path
 from qanun.api import ConfigurationError, SystemService
 from qanun_appliance.places import Places
 from qanun_appliance.postgres import read_marker
+from qanun_appliance.relay import relay_certificate
 from qanun_appliance.render import Link, Machine, Rendered, rendered
 from qanun_appliance.render.services import INSTANCES
 from qanun_appliance.secrets import ensure_secrets, give
@@ -117,7 +118,12 @@ def apply(
                 outcome.changed.append(made)
                 outcome.lines.append(f"made: {made}")
                 if made == "a certificate":
-                    then += ["caddy.service:restart", *_relays(site, services)]
+                    then.append("caddy.service:restart")
+            if renewed := relay_certificate(site, places):
+                outcome.changed.append("the relay's certificate")
+                outcome.lines.append("made: the relay's certificate")
+                # The first one opens a port; another one is only read again.
+                then.append("qanun-turn.service:" + ("restart" if renewed == "first" else "reload"))
             _remember(places, wanted, outcome)
         outcome.actions = [
             *(step for step in _FIRST if step in then),
@@ -134,17 +140,6 @@ def apply(
 def settle(outcome: Outcome) -> None:
     """What `apply` without `start` left to do."""
     _act(outcome, boot=False)
-
-
-def _relays(site: Site, services: Sequence[SystemService]) -> list[str]:
-    from qanun_appliance.render.services import daemons
-
-    return [
-        f"{unit}:restart"
-        for daemon in daemons(site, services, 1)
-        if ("tcp", site.turn.tls_port) in daemon.ports
-        for unit in daemon.units
-    ]
 
 
 @contextlib.contextmanager

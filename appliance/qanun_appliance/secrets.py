@@ -19,6 +19,9 @@ from qanun_appliance.trust import profile
 _ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 
 
+STORE_KEY = "backup-ssh"
+
+
 def ensure_secrets(site: Site, places: Places, addresses: Sequence[str], *, slot: bool = False) -> list[str]:
     """Make what is missing; returns a sentence for each thing made. A second run makes nothing.
 
@@ -48,6 +51,8 @@ def ensure_secrets(site: Site, places: Places, addresses: Sequence[str], *, slot
             text = readable_key() if name == "backup-key" else secrets.token_urlsafe(32)
             write_private(path, text.encode())
             made.append(what)
+    if site.backup.target.startswith("sftp:") and ensure_store_key(places):
+        made.append("an SSH key for the backup's store")
     administrator = places.secrets / "administrator"
     # Once the clinic is open the first password has done its work; whoever deletes it does not want it back.
     if not administrator.exists() and not (places.keys / "founded").exists():
@@ -124,12 +129,24 @@ def _certificate(site: Site, places: Places, addresses: Sequence[str]) -> list[s
 
 
 def _host_key(places: Places) -> list[str]:
-    path = places.data / "ssh" / "ssh_host_ed25519_key"
+    return ["a host key for SSH"] if _ssh_key(places.data / "ssh" / "ssh_host_ed25519_key", "") else []
+
+
+def ensure_store_key(places: Places) -> bool:
+    """The machine's own key for a backup's store behind SSH; whether it was made now."""
+    path = places.secrets / STORE_KEY
+    made = _ssh_key(path, "qanun-backup")
+    if made:
+        Path(f"{path}.pub").chmod(0o600)  # beside secrets nothing is open, not even what could be
+    return made
+
+
+def _ssh_key(path: Path, comment: str) -> bool:
     if path.exists():
-        return []
-    path.parent.mkdir(parents=True, exist_ok=True)
-    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(path)]
-    made = subprocess.run(command, capture_output=True, text=True, check=False)
+        return False
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)]
+    made = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     if made.returncode:
         raise ConfigurationError(f"ssh-keygen: {made.stderr.strip()}")
-    return ["a host key for SSH"]
+    return True

@@ -9,6 +9,7 @@ import pytest
 from qanun.app import SystemService
 from qanun.app.build import gather
 from qanun_appliance.apply import apply
+from qanun_appliance.backup.take import where
 from qanun_appliance.commands.keeping import doctor_command
 from qanun_appliance.doctor import Finding, checks, examine, keeping, worst
 from qanun_appliance.doctor.sentences import SENTENCES, in_words
@@ -50,7 +51,7 @@ def test_every_sentence_that_is_not_well_says_how_it_is_mended_and_fills_with_it
                  "minutes", "name", "version", "old", "new", "size"}  # fmt: skip
         said, mend = in_words(code, dict.fromkeys(names, "VALUE"))
         assert "%(" not in said + mend, code
-        harmless = code.endswith(".well") or code in {"services.unknown", "check.failed"}
+        harmless = code.endswith((".well", "-there")) or code in {"services.unknown", "check.failed"}
         assert mend or harmless, code
     assert in_words("of.a.later.release", {}) == ("of.a.later.release", "")
 
@@ -81,6 +82,22 @@ def test_a_log_that_no_longer_arrives_is_seen_within_minutes(places, site):
     report(places, "drill", well=True, last_well=ago(4))
     report(places, "log", well=False, last_well=ago(0.5), why="no disk")
     assert codes(keeping.backups(site, places, NOW))["log.old"] == "warn"
+
+
+def test_a_backup_disk_that_is_out_is_said_so_and_a_folder_beside_the_data_is_no_other_disk(places, site):
+    assert codes(keeping.backup_disk(site, places)) == {"backup.disk-out": "crit"}
+    disk = places.real(site.backup.target)
+    disk.mkdir(parents=True)
+    assert codes(keeping.backup_disk(site, places)) == {"backup.same-disk": "warn"}
+    report(places, "backup", well=True, where=where(site.backup.target))
+    assert codes(keeping.backup_disk(site, places)) == {"backup.disk-out": "crit"}, "an empty mount point"
+    (disk / "config").touch()
+    assert codes(keeping.backup_disk(site, places)) == {"backup.same-disk": "warn"}
+
+
+def test_a_store_in_the_network_is_no_disk(places, site_table):
+    site_table["backup"]["target"] = "sftp:clinic@store.lan:/srv/backup"
+    assert keeping.backup_disk(parse_site(site_table), places) == []
 
 
 def test_no_backup_target_is_an_alarm_and_a_key_that_nobody_holds_is_told(places, site, site_table):

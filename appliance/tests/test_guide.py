@@ -46,6 +46,7 @@ def test_every_printed_command_exists_and_every_command_for_operators_is_printed
     assert named <= known
     inner = {
         "addresses",
+        "relay-certificate",
         "prepare",
         "first-boot",
         "setup",
@@ -102,7 +103,7 @@ def test_backup_and_drill_as_printed_and_restore_onto_a_blank_machine(box, machi
     shutil.copytree(box.site.backup.target, disk)
     key = shared_folder / "key"
     key.write_text((box.places.secrets / "backup-key").read_text().lower() + "\n")
-    printed = [command for command in PRINTED if " restore " in command]
+    printed = list(dict.fromkeys(command for command in PRINTED if " restore " in command))
     assert len(printed) == 2
     first, again = (f"{command.replace('/mnt/backup', str(disk))} --key-file {key}" for command in printed)
     done = run(first, machine.root)
@@ -119,6 +120,11 @@ def test_backup_and_drill_as_printed_and_restore_onto_a_blank_machine(box, machi
     for command in ("qanun appliance carry-over --check", "qanun appliance carry-over"):
         assert "newest PostgreSQL" in run(command, box.places.root).stdout
     env = {"QANUN_LIVE_DATABASE": box.live.url}
+    reached = run("qanun appliance backup-store", box.places.root)
+    assert (reached.returncode, reached.stdout.strip()) == (0, "reached: there are backups"), reached.stderr
+    [elsewhere] = [command for command in PRINTED if " --at " in command]
+    away = run(elsewhere.replace("store.lan", "store.invalid"), box.places.root)
+    assert away.returncode == 1 and "ssh-ed25519 " in away.stdout and "is not known in this network" in away.stderr
     saved = run("qanun appliance backup", box.places.root, env=env)
     assert saved.returncode == 0 and " rows, " in saved.stdout, saved.stderr
     proven = run("qanun appliance drill", box.places.root)

@@ -14,7 +14,8 @@ from qanun_appliance.backup.facts import differences, rows
 from qanun_appliance.backup.rebuild import chosen, database_of, facts_now, facts_of, refuse, verify_audit
 from qanun_appliance.backup.restic import Damaged, Restic
 from qanun_appliance.backup.sets import BackupSet
-from qanun_appliance.backup.take import BASE, Say, held, note, repository
+from qanun_appliance.backup.store import repository
+from qanun_appliance.backup.take import BASE, Say, held, note
 from qanun_appliance.places import Places
 from qanun_appliance.site import Site
 

@@ -22,6 +22,19 @@ _LONG_S = 6 * 3600.0
 _NAMED_BY_CONTENT = ("data", "index", "snapshots", "keys")
 
 
+#: What ssh says of a store, and what it means here.
+_SSH = {
+    "remote host identification has changed": "the store shows another SSH key than before. If its keeper says that this is right, "
+    "delete /var/lib/qanun/secrets/backup-known-hosts; otherwise somebody stands in between",
+    "permission denied (": "the store does not take this machine's SSH key: qanun appliance backup-store shows what its keeper "
+    "puts into authorized_keys",
+    "could not resolve hostname": "the store's name is not known in this network",
+    "connection refused": "nobody listens at the store's address",
+    "no route to host": "the store's address is not reached from here",
+    "connection timed out": "the store does not answer",
+}  # fmt: skip
+
+
 class Damaged(QanunError):
     """The repository is not what was written into it; nothing of it may be trusted."""
 
@@ -56,6 +69,8 @@ class Restic:
     key: str
     cache: Path
     extra: tuple[tuple[str, str], ...] = ()
+    #: Words that stand before every command of restic's.
+    options: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path | None:
@@ -73,7 +88,7 @@ class Restic:
         """Raises Damaged, WrongBackupKey or Unavailable with restic's own last words."""
         try:
             done = subprocess.run(
-                ["restic", *words], env=self._environment(), capture_output=True, check=False, timeout=timeout, cwd="/",
+                ["restic", *self.options, *words], env=self._environment(), capture_output=True, check=False, timeout=timeout, cwd="/",
                 **{"stdin": subprocess.DEVNULL, **more},
             )  # fmt: skip
         except FileNotFoundError:
@@ -85,9 +100,11 @@ class Restic:
     def exists(self) -> bool:
         """Whether there is a repository at the target. Raises Unavailable when the target itself is not there."""
         if self.folder is not None:
-            if not self.folder.is_dir():
-                raise Unavailable(f"{self.target} is not there; is the backup disk plugged in and mounted?")
-            return (self.folder / "config").exists()
+            try:
+                # Listing asks a disk that is mounted when somebody looks; asking for the folder alone does not.
+                return "config" in os.listdir(self.folder)
+            except OSError:
+                raise Unavailable(f"{self.target} is not there; is the backup disk plugged in and mounted?") from None
         try:
             self.run("cat", "config", "--no-lock", timeout=120)
         except Unavailable as error:
@@ -110,7 +127,7 @@ class Restic:
 
     def save_output(self, command: Sequence[str], name: str, tags: Iterable[str], **more: Any) -> None:
         """Put what a command prints into the repository as one file. A command that fails leaves no snapshot behind."""
-        words = ["restic", "backup", "--stdin", "--stdin-filename", name, "--quiet", *_tagged(tags)]
+        words = ["restic", *self.options, "backup", "--stdin", "--stdin-filename", name, "--quiet", *_tagged(tags)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", **more) as source:
             assert source.stdout is not None and source.stderr is not None
             saving = subprocess.Popen(
@@ -149,7 +166,7 @@ class Restic:
         """A tar archive out of a snapshot, unpacked into `folder` as it comes."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with subprocess.Popen(
-            ["restic", "dump", snapshot.id, f"/{name}", "--no-lock"], env=self._environment(), stdout=subprocess.PIPE,
+            ["restic", *self.options, "dump", snapshot.id, f"/{name}", "--no-lock"], env=self._environment(), stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, cwd="/",
         ) as source:  # fmt: skip
             assert source.stdout is not None and source.stderr is not None
@@ -209,6 +226,9 @@ def explained(said: str) -> QanunError:
     lower = said.lower()
     if "wrong password" in lower or "no key found" in lower:
         return WrongBackupKey("this key does not open the backup")
+    for mark, sentence in _SSH.items():
+        if mark in lower:
+            return Unavailable(sentence)
     marks = ("ciphertext verification", "hash mismatch", "invalid data", "damaged", "errors were found", "unexpected eof",
              "does not match", "invalid character", "repository contains errors", "contain errors", "not contained in",
              "id mismatch", "config or key", "unmarshal")  # fmt: skip

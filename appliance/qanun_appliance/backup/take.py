@@ -8,6 +8,7 @@ to the last row.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import time
@@ -22,10 +23,11 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from qanun.api import ConfigurationError, Unavailable
+from qanun.api import Unavailable
 from qanun_appliance.backup.facts import rows, tables, take_facts
 from qanun_appliance.backup.restic import Restic
 from qanun_appliance.backup.sets import BackupSet, dispensable, gathered, new_name
+from qanun_appliance.backup.store import repository
 from qanun_appliance.places import Places
 from qanun_appliance.secrets import write_private
 from qanun_appliance.site import Site
@@ -51,28 +53,6 @@ class Live:
     url: str = LIVE
 
 
-def repository(site: Site, places: Places, *, target: str = "", key: str = "") -> Restic:
-    """The site's repository. Raises ConfigurationError when none is named or its key is missing."""
-    where = target or site.backup.target
-    if not where:
-        raise ConfigurationError(
-            "no backup target: write [backup] target = … into site.toml, then: qanun appliance apply"
-        )
-    if not key:
-        path = places.secrets / "backup-key"
-        if not path.exists():
-            raise ConfigurationError(f"{path} is missing: qanun appliance apply makes it")
-        key = path.read_text(encoding="ascii").strip()
-    extra: list[tuple[str, str]] = []
-    with suppress(FileNotFoundError):
-        # What a remote store wants to know, as restic's documentation names it: NAME=value, one a line.
-        for line in (places.secrets / "backup.env").read_text(encoding="utf-8").splitlines():
-            name, equals, value = line.partition("=")
-            if equals and not line.lstrip().startswith("#"):
-                extra.append((name.strip(), value.strip()))
-    return Restic(target=where, key=key, cache=places.data / "backup-cache", extra=tuple(extra))
-
-
 @contextmanager
 def held(places: Places, *, alone: bool = False, wait: bool = True) -> Iterator[bool]:
     """Beside others who save and read, or alone, to clear away. Yields False when it would have to wait and may not.
@@ -96,15 +76,18 @@ def beside(places: Places) -> list[Path]:
 
 
 def back_up(
-    site: Site, places: Places, live: Live, *, say: Say = print, now: datetime | None = None
+    site: Site, places: Places, live: Live, *, say: Say = print, now: datetime | None = None, begin: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
-    """One whole set. Returns its report, which is also written for the pages. Raises what went wrong, written down, too."""
+    """One whole set. Returns its report, which is also written for the pages. Raises what went wrong, written down, too.
+
+    Where backups have been, a new repository is only made with `begin`: an empty folder there may be a disk that is out."""
     began = time.monotonic()
     name = new_name(now or datetime.now(UTC))
     try:
         store = repository(site, places)
         with held(places):
             if not store.exists():
+                _may_begin(places, store, begin=begin)
                 say(f"making a repository at {site.backup.target}")
                 store.create()
             store.unlock()
@@ -125,7 +108,7 @@ def back_up(
     report = {
         "well": True, "set": name, "rows": rows(facts), "tables": len(facts["tables"]), "files": facts["files"],
         "seconds": round(time.monotonic() - began, 1), "sets": len([one for one in sets if one.whole]),
-        "oldest": next((one.name for one in sets if one.whole), name), **_space(store),
+        "oldest": next((one.name for one in sets if one.whole), name), **_space(store), "where": where(store.target),
     }  # fmt: skip
     note(places, "backup", report)
     return report
@@ -266,6 +249,23 @@ def _space(store: Restic) -> dict[str, int]:
     return {"used": used, "free": usage.free, "total": usage.total}
 
 
+def where(target: str) -> str:
+    """A target by a name that tells nothing: an address may hold a password."""
+    return hashlib.sha256(target.encode()).hexdigest()[:16]
+
+
+def _may_begin(places: Places, store: Restic, *, begin: bool) -> None:
+    """Raises Unavailable where backups have been before and nobody said that they may be left."""
+    before: dict[str, Any] = {}
+    with suppress(OSError, ValueError):
+        before = json.loads((places.reports / "backup.json").read_text(encoding="utf-8"))
+    if not begin and before.get("where") == where(store.target):
+        raise Unavailable(
+            f"the backups are gone from {store.target}: is the disk plugged in? To begin anew there: "
+            "qanun appliance backup --begin"
+        )
+
+
 def _words(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:500]
 
@@ -278,7 +278,7 @@ def note(places: Places, what: str, report: dict[str, Any]) -> None:
         before = json.loads(path.read_text(encoding="utf-8"))
     now = datetime.now(UTC).isoformat(timespec="seconds")
     last_well = now if report.get("well") else before.get("last_well", "")
-    kept = {name: before[name] for name in ("used", "free", "total", "sets", "oldest") if name in before}
+    kept = {name: before[name] for name in ("used", "free", "total", "sets", "oldest", "where") if name in before}
     write_private(path, json.dumps({**kept, **report, "at": now, "last_well": last_well}, indent=1).encode(), 0o644)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qanun.api import CliCommand
+from qanun_appliance.backup.restic import WrongBackupKey
 from qanun_appliance.commands.setting_up import parser, places_of, services
 from qanun_appliance.places import Places
 from qanun_appliance.site import load_site
@@ -58,13 +59,16 @@ def backup_command(arguments: Sequence[str]) -> int:
 
     words = parser("backup", "save everything a restore needs, encrypted with the clinic's key")
     words.add_argument("--log-only", action="store_true", help="only what was written since the last whole backup")
+    words.add_argument(
+        "--begin", action="store_true", help="where backups were and are gone: begin anew on an empty disk"
+    )
     options = words.parse_args(list(arguments))
     places = places_of(options)
     site = load_site(places.site)
     if options.log_only:
         back_up_log(site, places)
         return 0
-    report = back_up(site, places, Live(programs=postgres_programs(Places()), url=live_url()))
+    report = back_up(site, places, Live(programs=postgres_programs(Places()), url=live_url()), begin=options.begin)
     print(f"{report['set']}: {report['rows']} rows, {report['files']} files, {report['seconds']} s")
     return 0
 
@@ -84,8 +88,7 @@ def drill_command(arguments: Sequence[str]) -> int:
 
 
 def restore_command(arguments: Sequence[str]) -> int:
-    from qanun_appliance.backup import restore
-    from qanun_appliance.backup.restic import Restic
+    from qanun_appliance.backup import restore, store_at
     from qanun_appliance.backup.restore import Wish
 
     words = parser("restore", "get a clinic back from its backup and the recovery key alone")
@@ -100,13 +103,44 @@ def restore_command(arguments: Sequence[str]) -> int:
     places = places_of(options)
     key = options.key_file.read_text(encoding="ascii") if options.key_file else getpass.getpass("Recovery key: ")
     places.data.mkdir(parents=True, exist_ok=True)
-    store = Restic(target=options.source, key=key.strip().upper(), cache=places.data / "backup-cache")
+    store = store_at(places, options.source, key.strip().upper())
     report = restore(store, places, Wish(name=options.set, latest=not options.exact, replace=options.replace))
     print(f"{report['set']}: {report['rows']} rows of {report['clinics']} clinics are back, {report['seconds']} s")
     for kept in report["kept"]:
         print(f"kept: {kept}")
     if places.is_machine:
         print("next: qanun appliance apply, qanun appliance health --wait 120, qanun appliance backup")
+    return 0
+
+
+def backup_store_command(arguments: Sequence[str]) -> int:
+    """0 reached (with backups in it or still empty), 1 not, with the reason."""
+    from qanun_appliance.backup import store_at
+    from qanun_appliance.backup.store import public_key
+    from qanun_appliance.secrets import ensure_store_key
+
+    words = parser("backup-store", "where backups go: the key that a store wants to know, and whether it is reached")
+    words.add_argument(
+        "--at", default="", metavar="TARGET", help="another one than the site file's, to restore from it"
+    )
+    options = words.parse_args(list(arguments))
+    places = places_of(options)
+    target = options.at or load_site(places.site).backup.target
+    if not target:
+        print("site.toml names no [backup] target", file=sys.stderr)
+        return 1
+    if target.startswith("sftp:"):
+        ensure_store_key(places)
+        print(f"The store's keeper puts this line into its authorized_keys:\n\n  {public_key(places)}\n")
+    key_file = places.secrets / "backup-key"
+    key = key_file.read_text(encoding="ascii").strip() if key_file.exists() else "unknown"
+    try:
+        found = store_at(places, target, key).exists()
+    except WrongBackupKey:
+        # Of another machine: whoever restores from it has its key on paper.
+        print("reached: there are backups of another key")
+        return 0
+    print("reached: there are backups" if found else "reached: nothing is there yet")
     return 0
 
 
@@ -182,6 +216,9 @@ def support_bundle_command(arguments: Sequence[str]) -> int:
 COMMANDS = (
     CliCommand(id="appliance.doctor", run=doctor_command, summary="look at everything, say how it is mended (--json)"),
     CliCommand(id="appliance.backup", run=backup_command, summary="take a whole backup (--log-only: what came since)"),
+    CliCommand(
+        id="appliance.backup-store", run=backup_store_command, summary="where backups go, and whether it is reached"
+    ),
     CliCommand(id="appliance.drill", run=drill_command, summary="prove the newest backup by restoring it into a copy"),
     CliCommand(id="appliance.restore", run=restore_command, summary="get a clinic back (--from TARGET)"),
     CliCommand(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,6 +57,7 @@ def apply_command(arguments: Sequence[str]) -> int:
 
 def addresses_command(arguments: Sequence[str]) -> int:
     from qanun_appliance.addresses import own_addresses
+    from qanun_appliance.relay import relay_certificate
     from qanun_appliance.render.services import address_environment
     from qanun_appliance.secrets import ensure_secrets
 
@@ -71,7 +73,23 @@ def addresses_command(arguments: Sequence[str]) -> int:
     target.write_text("".join(f"{name}={value}\n" for name, value in lines.items()), encoding="ascii")
     target.chmod(0o644)
     ensure_secrets(site, places, found)
+    relay_certificate(site, places)
     print(", ".join(found) or "this machine has no address yet; calls will not connect")
+    return 0
+
+
+def relay_certificate_command(arguments: Sequence[str]) -> int:
+    from qanun_appliance.relay import relay_certificate
+
+    options = parser("relay-certificate", "give the relay the certificate that the proxy has").parse_args(
+        list(arguments)
+    )
+    places = places_of(options)
+    renewed = relay_certificate(load_site(places.site), places)
+    if renewed and places.is_machine:
+        verb = "try-restart" if renewed == "first" else "try-reload-or-restart"
+        subprocess.run(["systemctl", verb, "qanun-turn.service"], check=False, timeout=120)
+    print(f"the relay's certificate: {renewed or 'as before'}")
     return 0
 
 
@@ -136,6 +154,11 @@ COMMANDS: tuple[CliCommand, ...] = (
         id="appliance.apply", run=apply_command, summary="make this machine what site.toml says (--check, --root)"
     ),
     CliCommand(id="appliance.addresses", run=addresses_command, summary="write down this machine's addresses"),
+    CliCommand(
+        id="appliance.relay-certificate",
+        run=relay_certificate_command,
+        summary="give the relay the proxy's certificate",
+    ),
     CliCommand(id="appliance.prepare", run=prepare_command, summary="make the database's files, once"),
     CliCommand(
         id="appliance.first-boot", run=first_boot_command, summary="make the first clinic and its administrator"

@@ -129,10 +129,12 @@ def clock(tracking: str | None = None) -> list[Finding]:
 def certificate(site: Site, places: Places, now: datetime | None = None) -> list[Finding]:
     from cryptography import x509
 
-    path = places.tls / "server.crt"
-    if site.certificate.kind == "acme" or not path.exists():
+    from qanun_appliance.relay import source
+
+    pair = source(site, places)
+    if pair is None:
         return []
-    found = x509.load_pem_x509_certificate(path.read_bytes())
+    found = x509.load_pem_x509_certificate(pair[0].read_bytes())
     days = (found.not_valid_after_utc - (now or datetime.now(UTC))).days
     names = set[str]()
     with contextlib.suppress(x509.ExtensionNotFound):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime
 from typing import Any
 
@@ -44,6 +45,25 @@ def backups(site: Site, places: Places, now: datetime | None = None) -> list[Fin
         make = crit if free < total * _SPACE / 3 else warn
         found.append(make("backup.disk", free=f"{free / 1e9:.1f}", total=f"{total / 1e9:.0f}"))
     return found
+
+
+def backup_disk(site: Site, places: Places) -> list[Finding]:
+    """Whether the place for backups is there now, and is another disk than the one whose backup it is."""
+    from qanun_appliance.backup.take import where
+
+    target = site.backup.target
+    if not target.startswith("/"):
+        return []
+    folder = places.real(target)
+    try:
+        found = set(os.listdir(folder))
+    except OSError:
+        return [crit("backup.disk-out", path=target)]
+    # An empty folder is what a disk leaves behind that is out.
+    if "config" not in found and report(places, "backup").get("where") == where(target):
+        return [crit("backup.disk-out", path=target)]
+    same = folder.stat().st_dev == places.data.stat().st_dev
+    return [warn("backup.same-disk", path=target)] if same else [ok("backup.disk-there", path=target)]
 
 
 def _backup(taken: dict[str, Any], now: datetime | None) -> Finding:

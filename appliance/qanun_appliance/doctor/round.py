@@ -60,6 +60,7 @@ def examine(places: Places, services: Sequence[SystemService]) -> list[Finding]:
         lambda: checks.media_nodes(site, places),
         lambda: checks.schema(places),
         lambda: keeping.backups(site, places),
+        lambda: keeping.backup_disk(site, places),
         lambda: keeping.recovery_key(site, places),
         lambda: keeping.rolled_back(places),
         lambda: keeping.clusters(places),

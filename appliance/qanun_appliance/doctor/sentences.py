@@ -168,6 +168,17 @@ SENTENCES: Mapping[str, Sentence] = {
     "backup.failed": Sentence(
         N_("The last backup failed: %(why)s"), N_("Mend what it says, then: `qanun appliance backup`")
     ),
+    "backup.disk-there": Sentence(N_("The backup disk is there, at %(path)s")),
+    "backup.disk-out": Sentence(
+        N_("The backup disk is not plugged in: no backup lies at %(path)s"),
+        N_("Plug it in; it is used by itself. For a new disk in its place: `qanun appliance backup --begin`"),
+    ),
+    "backup.same-disk": Sentence(
+        N_("Backups lie on the same disk as the data, at %(path)s: if it dies, both are lost"),
+        N_(
+            "Name another disk or a store in the network under `[backup]` in the site file, then: `qanun appliance apply`"
+        ),
+    ),
     "backup.disk": Sentence(
         N_("The backup disk fills up: %(free)s GB free of %(total)s"),
         N_("Replace it by a larger one, or keep fewer backups (`[backup] keep_days` in the site file)"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qanun_appliance.places import ACCOUNTS, DATA, Places
+from qanun_appliance.relay import kept_by_the_proxy
 from qanun_appliance.render.database import FOLDER, SOCKETS
 from qanun_appliance.render.files import HEAD, Link, Machine, Rendered
 from qanun_appliance.render.hardening import BLOCK_DEVICES, CONFIGURES, hardened, root_hardened
@@ -27,6 +28,7 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
         *units, "qanun-web.service", "qanun-jobs.service", "caddy.service", "qanun-first-boot.service",
         "qanun-health.service", "qanun-releases.service", "qanun-doctor.path", "qanun-backup.path",
         *(f"qanun-wish-{name}.path" for name in WISHES), *(f"qanun-{name}.timer" for name in timers),
+        *(["qanun-relay-certificate.path"] if renews_by_itself(site) else []),
         # A server that somebody keeps has its own way in; on the image there is none but this.
         *(["ssh.service"] if machine.slot and site.ssh == "keys" else []),
     ))  # fmt: skip
@@ -125,6 +127,7 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
         "qanun-backup.path": "[Unit]\nDescription=Qanun: somebody asked for a backup\n\n[Path]\n"
         "PathChanged=/run/qanun-wishes/backup\nUnit=qanun-backup.service\n",
         **_wishes(appliance),
+        **_relay(site, appliance),
         "qanun-renew.service": _section(
             ["Description=Qanun: certificate and configuration, looked at once a day"],
             ["Type=oneshot", f"ExecStart={appliance} apply", *root_hardened(write=CONFIGURES)],
@@ -160,6 +163,25 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
     ]
     files += _enabled(texts)
     return [*files, *_accounts_and_folders()]
+
+
+def _relay(site: Site, appliance: str) -> dict[str, str]:
+    """Where the proxy renews the certificate by itself: the relay gets it within a second."""
+    if not renews_by_itself(site):
+        return {}
+    watched = "".join(f"PathChanged={path}\n" for path in kept_by_the_proxy(site))
+    return {
+        "qanun-relay-certificate.path": "[Unit]\nDescription=Qanun: the certificate was renewed\n\n[Path]\n"
+        f"{watched}Unit=qanun-relay-certificate.service\n",
+        "qanun-relay-certificate.service": _section(
+            ["Description=Qanun: the relay's certificate"],
+            ["Type=oneshot", f"ExecStart={appliance} relay-certificate", *root_hardened()],
+        ),
+    }
+
+
+def renews_by_itself(site: Site) -> bool:
+    return site.certificate.kind == "acme" and site.turn.enabled
 
 
 def _wishes(appliance: str) -> dict[str, str]:

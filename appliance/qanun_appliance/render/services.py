@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from qanun.api import SystemService
 from qanun_appliance.places import DATA, Places
+from qanun_appliance.relay import CERTIFICATE, KEY
 from qanun_appliance.render.files import HEAD, Rendered
 from qanun_appliance.render.hardening import hardened
 from qanun_appliance.render.proxy import WEB
@@ -57,7 +58,7 @@ def daemons(site: Site, services: Iterable[SystemService], cores: int) -> list[D
         name = short if names.count(short) == 1 else service.id.replace(".", "-")
         moved = {_USUAL_MEDIA: site.media_port, _USUAL_TURN: site.turn.port}
         ports = [(protocol, moved.get(port, port)) for protocol, port in service.ports]
-        if short == "turn" and turn_tls(site):
+        if short == "turn":
             ports.append(("tcp", site.turn.tls_port))
         if not service.per_core:
             file = f"qanun-{name}.service"
@@ -82,11 +83,6 @@ def _instances(site: Site, daemon: Daemon) -> list[Rendered]:
         for number, unit in enumerate(daemon.units, start=1)
         if number > 1
     ]  # fmt: skip
-
-
-def turn_tls(site: Site) -> bool:
-    """TURN over TLS where the certificate is a file; an authority's renewals stay inside the proxy."""
-    return site.turn.enabled and site.certificate.kind != "acme"
 
 
 def environment(site: Site, places: Places, addresses: Sequence[str]) -> str:
@@ -130,8 +126,7 @@ def address_environment(site: Site, addresses: Sequence[str]) -> dict[str, str]:
     if site.turn.enabled:
         host = site.turn.external or addresses[0]
         urls = [f"turn:{host}:{site.turn.port}?transport={way}" for way in ("udp", "tcp")]
-        if turn_tls(site):
-            urls.append(f"turns:{site.hosts[0]}:{site.turn.tls_port}?transport=tcp")
+        urls.append(f"turns:{site.hosts[0]}:{site.turn.tls_port}?transport=tcp")
         lines |= {"QANUN_TURN_LISTEN": ",".join(addresses), "QANUN_TURN_URLS": ",".join(urls)}
     return lines
 
@@ -230,15 +225,13 @@ def _daemon(site: Site, places: Places, daemon: Daemon) -> str:
         "Type=exec", "TimeoutStartSec=300", "TimeoutStopSec=15", f"User={service.user}", f"Group={service.user}", *_ENVIRONMENT_LINES,
         *([f"EnvironmentFile=-{INSTANCES}/%p@%i.env"] if service.per_core else []), *(_relay_credentials(site) if relay else []),
     ]  # fmt: skip
-    if relay and turn_tls(site):
+    if relay:
         lines += [
-            f"LoadCredential=tls-certificate:{DATA}/tls/server.crt", f"LoadCredential=tls-key:{DATA}/tls/server.key",
-            "Environment=QANUN_TURN_CERTIFICATE=%d/tls-certificate QANUN_TURN_CERTIFICATE_KEY=%d/tls-key",
+            f"Environment=QANUN_TURN_CERTIFICATE={CERTIFICATE} QANUN_TURN_CERTIFICATE_KEY={KEY}",
+            f"Environment=QANUN_TURN_TLS_PORT={site.turn.tls_port}",
+            # A renewed certificate is read without ending a call.
+            "ExecReload=/bin/kill -USR2 $MAINPID",
         ]  # fmt: skip
-    if relay or service.prepare:
-        # What prepares reads the same configuration, which wants to know a database that it never asks.
-        lines.append(f"Environment=QANUN_TURN_TLS_PORT={site.turn.tls_port}" if relay else "")
-    lines = [line for line in lines if line]
     if service.prepare:
         lines.append(f"ExecStartPre={_words(service.prepare, places)}")
     lines.append(f"ExecStart={_words(service.command, places)}")

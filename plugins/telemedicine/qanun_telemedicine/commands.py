@@ -69,14 +69,16 @@ def turn_configuration(arguments: Sequence[str]) -> int:
         )
     folder = config.state_dir / "turn"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    certified = config.turn_certificate is not None and config.turn_certificate.is_file()
     settings = TurnSettings(
         realm="qanun",
         addresses=config.turn_listen,
         peers=[host.partition(":")[0] for host in (*config.media_advertise, *config.media_nodes)],
         port=config.turn_port,
         tls_port=config.turn_tls_port,
-        certificate=config.turn_certificate,
-        private_key=config.turn_certificate_key,
+        # An authority may not have given one yet: until then there is no TLS.
+        certificate=config.turn_certificate if certified else None,
+        private_key=config.turn_certificate_key if certified else None,
         external=config.turn_external or None,
     )
     text = configuration(settings, _secret(config.turn_secret_file), folder)
