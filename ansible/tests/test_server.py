@@ -5,13 +5,17 @@ The tests of this file go in order: each finds the server as the one before left
 
 from __future__ import annotations
 
+import json
 import re
 import ssl
 import urllib.request
 from http.cookiejar import CookieJar
 
 import pytest
+import yaml
+from cryptography import x509
 from playing import BACKUPS, PASSWORD, play
+from surroundings import AS_PRODUCT, AUTHORITY, HEARS, SAYS, beside, shown_by_the_relay, until
 
 from qanun_appliance.places import ACCOUNTS
 
@@ -98,8 +102,6 @@ def test_accounts_have_their_fixed_numbers_and_nothing_else_listens(server):
 
 def test_a_site_that_is_wrong_or_would_lock_us_out_is_refused_and_the_old_one_stays(server, inventory):
     before = server.ssh("sha256sum /var/lib/qanun/site.toml /etc/nftables.conf")
-    import yaml
-
     groups = yaml.safe_load(inventory.read_text())
     site = groups["clinics"]["vars"]["qanun_site"]
     locked = {**site, "ssh": {"mode": "off"}}
@@ -117,6 +119,107 @@ def test_a_backup_is_taken_and_proven_and_then_nothing_wants_somebody_today(serv
     healthy = run("doctor.yml", inventory)
     assert healthy.code == 0, healthy.said
     assert "crit:" not in healthy.said and "backup.never" not in healthy.said
+
+
+def changed_site(inventory, **parts):
+    """The inventory's site with some tables in other words."""
+    site = yaml.safe_load(inventory.read_text())["clinics"]["vars"]["qanun_site"]
+    return {**site, **parts}
+
+
+def test_what_somebody_changed_by_hand_is_put_right_by_the_night(server):
+    """By the unit as it is shut in, which must still be able to write where `apply` does."""
+    server.ssh("echo '# mine' >> /etc/caddy/Caddyfile; rm /etc/qanun/listeners; systemctl start qanun-renew")
+    assert "# mine" not in server.ssh("cat /etc/caddy/Caddyfile") and server.ssh("cat /etc/qanun/listeners")
+    assert server.ssh("qanun appliance apply --check").splitlines()[-1] == "0 would change"
+
+
+def test_a_renewed_certificate_reaches_the_relay_and_ends_no_call(server):
+    asked = "systemctl show --property=MainPID qanun-turn"
+    before, process = until(lambda: shown_by_the_relay(server)), server.ssh(asked)
+    server.ssh("rm /var/lib/qanun/secrets/ca/server.crt; systemctl start qanun-renew")  # its time has come
+    until(lambda: shown_by_the_relay(server) not in {None, before})
+    assert server.ssh(asked) == process, "it was told, not started anew"
+
+
+@pytest.fixture
+def surroundings(server):
+    """What stands in a clinic's network beside the machine: a mail server and a recogniser of speech."""
+    with beside(server.ssh("echo ${SSH_CLIENT%% *}").strip()) as there:
+        yield there
+
+
+def test_a_letter_leaves_by_the_mail_server_and_what_is_said_is_written_along(server, inventory, surroundings):
+    here, mail, speech, post = surroundings
+    server.ssh("umask 077; printf geheim > /var/lib/qanun/secrets/mail")
+    site = changed_site(
+        inventory,
+        mail={"host": here, "port": mail, "security": "none", "from": "clinic@al-razi.example", "user": "clinic",
+              "password_file": "/var/lib/qanun/secrets/mail"},
+        captions={"recogniser": f"http://{here}:{speech}/v1"},
+    )  # fmt: skip
+    configured = run("configure.yml", inventory, qanun_site=site)
+    assert configured.code == 0, configured.said
+    again = run("configure.yml", inventory, qanun_site=site)
+    assert (again.code, again.recap["changed"]) == (0, 0), again.said
+    assert server.ssh(AS_PRODUCT, text=SAYS).strip() == "core.mail"
+    [(who, recipients, letter)] = until(lambda: post.letters)
+    assert (who, recipients, letter["subject"]) == (b"clinic", ["layla@example.org"], "رسالة من العيادة")
+    assert "Something waits." in letter.get_content()
+    until(lambda: server.ssh("test -S /run/qanun/captions.sock.in && echo there", check=False))
+    assert "good morning" in server.ssh(AS_PRODUCT, text=HEARS)
+    assert "good morning" not in server.ssh("journalctl --no-pager --output=cat --unit=qanun-captions")
+    back = run("configure.yml", inventory)
+    assert back.code == 0, back.said
+    assert server.ssh("systemctl is-active qanun-captions", check=False).strip() != "active"
+
+
+def test_a_store_behind_ssh_takes_the_nights_backup_and_proves_it(server, inventory):
+    """By the units as they are shut in, with the machine's own key."""
+    store = changed_site(inventory, backup={"target": "sftp:root@127.0.0.1:/srv/store", "at": "02:00"})
+    configured = run("configure.yml", inventory, qanun_site=store)
+    assert configured.code == 0, configured.said
+    assert server.ssh("systemctl start qanun-backup && echo well", check=False) == ""
+    why = json.loads(server.ssh("cat /var/lib/qanun/reports/backup.json"))["why"]
+    assert "does not take this machine's SSH key" in why
+    server.ssh(
+        "qanun appliance backup-store 2>/dev/null | grep -o 'ssh-ed25519 .*' >> /root/.ssh/authorized_keys", check=False
+    )
+    assert "nothing is there yet" in server.ssh("qanun appliance backup-store")
+    for name in ("backup", "wal", "drill"):
+        server.ssh(f"systemctl start qanun-{name}")
+    reports = [json.loads(server.ssh(f"cat /var/lib/qanun/reports/{name}.json")) for name in ("backup", "drill")]
+    assert [one["well"] for one in reports] == [True, True] and reports[0]["rows"] == reports[1]["rows"]
+    back = run("configure.yml", inventory)
+    assert back.code == 0, back.said
+
+
+@pytest.mark.long
+def test_an_authoritys_certificate_reaches_the_relay_whenever_the_proxy_renews_it(server, inventory):
+    """The authority is another Caddy on the same server: what a public one says, it says."""
+    server.ssh("echo '127.0.0.1 ca.example.test' >> /etc/hosts; echo '127.0.0.1 clinic.example.test' >> /etc/hosts")
+    server.ssh("cat > /root/Caddyfile", text=AUTHORITY)
+    server.ssh("systemd-run --unit=authority caddy run --config /root/Caddyfile --adapter caddyfile")
+    until(lambda: server.ssh("ls /root/ca/pki/authorities/local/root.crt", check=False))
+    server.ssh("cp /root/ca/pki/authorities/local/root.crt /usr/local/share/ca-certificates/; update-ca-certificates")
+    site = changed_site(
+        inventory, hosts={"names": ["clinic.example.test"]},
+        certificate={"kind": "acme", "directory": "https://ca.example.test:9443/acme/local/directory"},
+    )  # fmt: skip
+    server.ssh("rm -f /var/lib/qanun/turn/tls.*; systemctl restart qanun-turn")
+    configured = run("configure.yml", inventory, qanun_site=site)
+    assert configured.code == 0, configured.said
+    first = until(lambda: shown_by_the_relay(server))
+    kept = "/var/lib/caddy/.local/share/caddy/certificates/ca.example.test-9443-acme-local-directory"
+    issued = x509.load_pem_x509_certificate(server.ssh(f"cat {kept}/clinic.example.test/*.crt").encode())
+    assert first == issued.serial_number
+    process = server.ssh("systemctl show --property=MainPID qanun-turn")
+    server.ssh(f"rm -r {kept}; systemctl restart caddy")  # it asks for another one
+    until(lambda: shown_by_the_relay(server) not in {None, first})
+    assert server.ssh("systemctl show --property=MainPID qanun-turn") == process
+    back = run("configure.yml", inventory)
+    assert back.code == 0, back.said
+    server.ssh("systemctl stop authority")
 
 
 FACTS = """cd /var/lib/qanun && for table in $(runuser -u postgres -- psql -XtA -d qanun -c "select relname from pg_class

@@ -27,6 +27,9 @@ _INTERFACE = re.compile(r"[a-zA-Z0-9*?._-]{1,15}")
 _CLOCK = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d")
 _SSH_KEY = re.compile(r"(?:ssh-ed25519|ssh-rsa|ecdsa-sha2-\S+|sk-\S+) [A-Za-z0-9+/=]{40,}(?: [^\n\"]*)?")
 _TARGET = re.compile(r"/[^\s\"'\\$]*|(?:sftp:|rest:https?://|s3:)[^\s\"'\\$]+")
+_UUID = re.compile(r"[0-9A-Fa-f-]{4,40}")
+#: Where a backup disk that the site names is mounted.
+BACKUP_MOUNT = "/mnt/backup"
 _ABSOLUTE = re.compile(r"/[^\s\"'\\$]+")
 
 
@@ -76,9 +79,11 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backup:
-    """`target` is a folder or an address that restic knows; empty means that there is none yet. Times are local."""
+    """`target` is a folder or an address that restic knows; empty means that there is none yet. `disk` is the file system
+    that is mounted at `BACKUP_MOUNT` for it, by its UUID; empty where somebody else mounts. Times are local."""
 
     target: str
+    disk: str
     at: str
     drill_at: str
     keep_days: int
@@ -253,9 +258,14 @@ def _mail_server(table: TableReader) -> Mail:
 def _backup(table: TableReader) -> Backup:
     where = "an absolute folder, or sftp:…, rest:https://… or s3:… as restic writes them"
     clock = _matches(_CLOCK.pattern, "a time of day, like 02:30")
+    disk = table.text("disk", usual="", check=_matches(_UUID.pattern, "the UUID of a file system, as lsblk shows it"))
+    target = table.text("target", usual=BACKUP_MOUNT if disk else "", check=_matches(_TARGET.pattern, where))
+    if disk and target != BACKUP_MOUNT and not target.startswith(f"{BACKUP_MOUNT}/"):
+        table.fault(
+            "target", f"lies elsewhere than the disk that backup.disk names, which is mounted at {BACKUP_MOUNT}"
+        )
     return Backup(
-        target=table.text("target", usual="", check=_matches(_TARGET.pattern, where)),
-        at=table.text("at", usual="02:00", check=clock), drill_at=table.text("drill_at", usual="04:00", check=clock),
+        target=target, disk=disk, at=table.text("at", usual="02:00", check=clock), drill_at=table.text("drill_at", usual="04:00", check=clock),
         keep_days=table.number("keep_days", usual=14, least=2, most=3650),
         keep_weeks=table.number("keep_weeks", usual=8, least=0, most=1000),
         keep_months=table.number("keep_months", usual=12, least=0, most=1000),

@@ -20,6 +20,7 @@ from qanun_appliance.site_text import site_text
 from qanun_appliance.wizard import steps, work
 from qanun_appliance.wizard.app import Pages, application
 from qanun_appliance.wizard.desk import Desk
+from qanun_appliance.wizard.disks import BackupDisk, uuid_of
 from qanun_appliance.wizard.network import is_mounted, is_near
 
 NETWORK = {
@@ -55,13 +56,14 @@ class Machine:
         self.desk = Desk(root / "run/qanun-setup")
         work.prepare(self.places, self.desk, ["192.168.7.23"])
         self.answers: dict = {}
-        self.clock, self.mounted = 0.0, True
+        self.clock, self.mounted, self.disks = 0.0, True, []
         self.pages = self.new_pages()
 
     def new_pages(self):
         return Pages(
             desk=self.desk, root=(self.desk.folder / "qanun-ca.crt").read_bytes(), keys=self.desk.read("keys"),
             current=lambda: NETWORK, trial=lambda *_: self.answers, clock_of=lambda _: self.clock, is_mounted=lambda _: self.mounted,
+            disks=lambda: self.disks,
         )  # fmt: skip
 
     @property
@@ -97,6 +99,10 @@ class Acts:
         if name == self.fails:
             raise ConfigurationError(f"{name} is broken")
         self.done.append(name)
+
+    def disk(self, choice):
+        if choice != "folder":
+            self._act(choice)
 
     def apply(self, site):
         self._act("apply")
@@ -435,3 +441,46 @@ def test_an_address_is_asked_for_in_a_real_network(tmp_path):
     if "Operation not permitted" in done.stderr or "unshare failed" in done.stderr:
         pytest.skip("no network of one's own can be made here")
     assert done.stdout.strip() == "[[], ['address'], ['gateway'], ['gateway'], ['interface']]", done.stderr
+
+
+SHELF = [
+    BackupDisk(choice="disk:1A2B-3C4D", name="Portable SSD", size=500_000_000_000, label="KEEP", kind="exfat", path="/dev/sdb1"),
+    BackupDisk(choice="blank:S3R1AL", name="New Disk", size=2_000_000_000_000, label="", kind="", path="/dev/sdc"),
+    BackupDisk(choice="", name="Old Disk", size=250_000_000_000, label="", kind="ntfs", path="/dev/sdd1"),
+]  # fmt: skip
+
+
+async def test_disks_that_are_plugged_in_are_offered_with_what_happens_to_what_is_on_them(machine):
+    client = await machine.inside()
+    page = (await client.get("/setup/backup")).text
+    assert "No other disk is plugged in" in page
+    machine.disks = SHELF
+    page = (await client.get("/setup/backup")).text
+    assert 'value="disk:1A2B-3C4D"' in page and "Portable SSD" in page and "Nothing on it is erased" in page
+    assert 'value="blank:S3R1AL"' in page and "It is empty: a file system is made on it." in page
+    assert "Old Disk" in page and "what is on it cannot be used here (ntfs)" in page
+    assert 'name="kind" value=""' not in page
+
+
+@pytest.mark.parametrize(
+    ("choice", "uuid"), [("disk:1A2B-3C4D", "1A2B-3C4D"), ("blank:S3R1AL", uuid_of("blank:S3R1AL"))]
+)
+async def test_the_chosen_disk_is_named_in_the_site_by_its_file_system_and_made_ready_before_anything_else(
+    machine, choice, uuid
+):
+    machine.disks = SHELF
+    client = await machine.inside()
+    await machine.typed(client, backup={"kind": choice, "target": ""})
+    machine.disks = []
+    gone = await client.post("/setup/backup", data={"kind": choice, "go": "next"})
+    assert gone.status_code == 422 and "not plugged in any more" in gone.text
+    machine.disks = SHELF
+    assert (await client.post("/setup/backup", data={"kind": choice, "go": "next"})).status_code == 303
+    summary = (await client.get("/setup/summary")).text
+    assert ("a file system is made on it" in summary) == choice.startswith("blank:")
+    assert (await client.post("/setup/summary", data={"go": "next"})).status_code == 303
+    acts = Acts(machine.places)
+    assert work.run(machine.places, machine.desk, acts)
+    assert acts.done == [choice, "apply", "database", "clinic", "start", "over"]
+    site = load_site(machine.places.site)
+    assert (site.backup.disk, site.backup.target) == (uuid, "/mnt/backup/qanun")

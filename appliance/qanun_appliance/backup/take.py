@@ -30,7 +30,7 @@ from qanun_appliance.backup.sets import BackupSet, dispensable, gathered, new_na
 from qanun_appliance.backup.store import repository
 from qanun_appliance.places import Places
 from qanun_appliance.secrets import write_private
-from qanun_appliance.site import Site
+from qanun_appliance.site import BACKUP_MOUNT, Site
 
 LIVE = "postgresql://postgres@/qanun?host=/run/postgresql"
 BASE, FACTS = "base.tar", "facts.json"
@@ -86,6 +86,7 @@ def back_up(
     try:
         store = repository(site, places)
         with held(places):
+            _folder_on_disk(site, places)
             if not store.exists():
                 _may_begin(places, store, begin=begin)
                 say(f"making a repository at {site.backup.target}")
@@ -252,6 +253,19 @@ def _space(store: Restic) -> dict[str, int]:
 def where(target: str) -> str:
     """A target by a name that tells nothing: an address may hold a password."""
     return hashlib.sha256(target.encode()).hexdigest()[:16]
+
+
+def _folder_on_disk(site: Site, places: Places) -> None:
+    """The backup's folder on a disk that the site names. While the disk is out there is nothing to make it on."""
+    mount = places.real(BACKUP_MOUNT)
+    if not site.backup.disk or not places.is_machine:
+        return
+    try:
+        os.listdir(mount)  # whoever looks has it mounted
+    except OSError:
+        return
+    if os.path.ismount(mount):
+        places.real(site.backup.target).mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _may_begin(places: Places, store: Restic, *, begin: bool) -> None:

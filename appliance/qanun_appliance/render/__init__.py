@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from qanun.api import SystemService
 from qanun_appliance.places import Places
+from qanun_appliance.render.backup_disk import backup_disk_files
 from qanun_appliance.render.database import database_files
 from qanun_appliance.render.files import Link, Machine, Rendered
 from qanun_appliance.render.lifecycle import lifecycle_files
@@ -28,6 +29,7 @@ def rendered(
     return [
         *lifecycle_files(site, places, machine, units),
         *setup_files(places),
+        *backup_disk_files(site),
         *service_files(site, places, running, known_addresses(site)),
         *database_files(machine, archive=bool(site.backup.target)),
         *proxy_files(site),

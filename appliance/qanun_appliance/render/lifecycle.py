@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from qanun_appliance.places import ACCOUNTS, DATA, Places
 from qanun_appliance.relay import kept_by_the_proxy
+from qanun_appliance.render.backup_disk import AUTOMOUNT
 from qanun_appliance.render.database import FOLDER, SOCKETS
 from qanun_appliance.render.files import HEAD, Link, Machine, Rendered
 from qanun_appliance.render.hardening import BLOCK_DEVICES, CONFIGURES, hardened, root_hardened
 from qanun_appliance.render.services import ADDRESSES, ENVIRONMENT
-from qanun_appliance.site import Site
+from qanun_appliance.site import BACKUP_MOUNT, Site
 
 _SYSTEM = "/etc/systemd/system"
 #: What the page about releases may ask for.
@@ -28,6 +29,7 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
         *units, "qanun-web.service", "qanun-jobs.service", "caddy.service", "qanun-first-boot.service",
         "qanun-health.service", "qanun-releases.service", "qanun-doctor.path", "qanun-backup.path",
         *(f"qanun-wish-{name}.path" for name in WISHES), *(f"qanun-{name}.timer" for name in timers),
+        *([AUTOMOUNT] if site.backup.disk else []),
         *(["qanun-relay-certificate.path"] if renews_by_itself(site) else []),
         # A server that somebody keeps has its own way in; on the image there is none but this.
         *(["ssh.service"] if machine.slot and site.ssh == "keys" else []),
@@ -265,7 +267,8 @@ def _home(name: str) -> str:
 
 
 def _backup_places(site: Site) -> list[str]:
-    target = site.backup.target
+    # On a disk of its own the folder may still have to be made.
+    target = BACKUP_MOUNT if site.backup.disk else site.backup.target
     return [str(DATA), *([f"-{target}"] if target.startswith("/") else [])]
 
 

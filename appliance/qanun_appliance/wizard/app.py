@@ -32,7 +32,7 @@ from qanun.api import (
     redirect,
 )
 from qanun_appliance import trust
-from qanun_appliance.wizard import countries, network, steps
+from qanun_appliance.wizard import countries, disks, network, steps
 from qanun_appliance.wizard.desk import Answers, Desk, Door
 from qanun_appliance.wizard.plain import plain_listener
 
@@ -66,6 +66,7 @@ class Pages:
     trial: Callable[[str, str, str, str], dict[str, Any]] = _trial
     clock_of: Callable[[str], float | None] = network.clock_of
     is_mounted: Callable[[str], bool] = network.is_mounted
+    disks: Callable[[], list[disks.BackupDisk]] = disks.found
     http: tuple[str, int] | None = None
     door: Door = field(init=False)
 
@@ -206,8 +207,10 @@ async def keep(request: Req, name: str, form: Form) -> Response[str]:
     errors = wrong.get(step.name, {})
     if not errors:
         tried = await asyncio.to_thread(_try, pages, step, filled, current)
-        if tried and not (form.flag("all_the_same") and "address" not in tried):
-            return await _sheet(request, pages, step, status=422, errors=tried, may_force="address" not in tried)
+        if tried and not (form.flag("all_the_same") and not {"address", "disk"} & set(tried)):
+            return await _sheet(
+                request, pages, step, status=422, errors=tried, may_force=not {"address", "disk"} & set(tried)
+            )
         return redirect(None, f"/setup/{steps.following(step.name)}")
     return await _sheet(request, pages, step, status=422, errors=errors)
 
@@ -229,6 +232,9 @@ def _try(pages: Pages, step: steps.Step, filled: Answers, current: Mapping[str, 
         )
         named = values["interface"] if "*" not in values["interface"] else str(current["interface"])
         return pages.trial(named, values["address"], values["gateway"], mac)
+    if step.name == "backup" and disks.is_choice(values["kind"]):
+        there = any(one.choice == values["kind"] for one in pages.disks())
+        return {} if there else {"disk": N_("This disk is not plugged in any more.")}
     if step.name == "backup" and values["kind"] == "folder" and not pages.is_mounted(values["target"]):
         return {"target": N_("No disk of its own is mounted in this folder: a backup on the same disk is none.")}
     if step.name == "time":
@@ -260,6 +266,7 @@ async def _sheet(
         countries=countries.countries(reader_locale(request).language), zones=countries.zones(country),
         has_password=bool(answers.get("administrator", {}).get("password")), fingerprint=trust.fingerprint(pages.root),
         address=str(current.get("address", "")).split("/")[0] or "127.0.0.1",
+        disks=await asyncio.to_thread(pages.disks) if step.name in {"backup", "summary"} else [],
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from qanun.api import N_, Invalid, acceptable_password
 from qanun_appliance.site import parse_site
 from qanun_appliance.site_table import SiteFault
+from qanun_appliance.wizard import disks
 from qanun_appliance.wizard.countries import currency_of, zone_of
 from qanun_appliance.wizard.desk import Answers
 
@@ -64,6 +65,7 @@ _WRONG: Mapping[str, Any] = {
     "administrator.email": N_("That is not an e-mail address."),
     "administrator": N_("Both the name and the e-mail are needed."),
     "backup.target": N_("A folder, like /mnt/backup, or an address that begins with sftp:, rest: or s3:."),
+    "backup.disk": N_("This disk cannot be named; choose another one."),
     "backup.at": N_("A time of day, like 02:00."),
     "time.servers": N_("Names or addresses, one a line."),
     "certificate.email": N_("That is not an e-mail address."),
@@ -161,9 +163,15 @@ def table(answers: Answers, current: Mapping[str, Any]) -> dict[str, Any]:
         "network": managed,
         "time": {"servers": _lines(answers["time"]["servers"])},
         "certificate": certified,
-        "backup": {"target": "" if backup["kind"] == "later" else backup["target"], "at": backup["at"]},
+        "backup": {**_where_to(backup), "at": backup["at"]},
         "ssh": {"mode": "off"},
     }  # fmt: skip
+
+
+def _where_to(backup: Mapping[str, str]) -> dict[str, str]:
+    if disks.is_choice(backup["kind"]):
+        return {"disk": disks.uuid_of(backup["kind"]), "target": disks.TARGET}
+    return {"target": "" if backup["kind"] == "later" else backup["target"]}
 
 
 #: Fields that the site file may leave empty and that a machine which is set up by hand may not.
@@ -227,5 +235,5 @@ def _kept_key(answers: Answers, keys: Mapping[str, str]) -> Checked:
 
 def _target(answers: Answers, _: Mapping[str, str]) -> Checked:
     backup = answers["backup"]
-    if backup["kind"] != "later" and not backup["target"].strip():
+    if backup["kind"] in {"folder", "store"} and not backup["target"].strip():
         yield "backup", "target", _NEEDED

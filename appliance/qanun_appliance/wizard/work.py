@@ -19,7 +19,7 @@ from qanun_appliance.places import Places
 from qanun_appliance.secrets import give, readable_key, write_private
 from qanun_appliance.site import Site, load_site
 from qanun_appliance.site_text import write_site
-from qanun_appliance.wizard import steps
+from qanun_appliance.wizard import disks, steps
 from qanun_appliance.wizard.desk import Desk, console
 
 ISSUE = Path("/run/issue.d/qanun.issue")
@@ -54,6 +54,7 @@ def keys(places: Places) -> dict[str, str]:
 class Acts(Protocol):
     """What is done to the machine, one call for each line of the progress page; tests do the same without systemd."""
 
+    def disk(self, choice: str) -> None: ...
     def apply(self, site: Site) -> None: ...
     def database(self) -> None: ...
     def clinic(self) -> None: ...
@@ -76,6 +77,7 @@ def run(places: Places, desk: Desk, acts: Acts) -> bool:
     (desk.folder / "go").unlink(missing_ok=True)
     try:
         site = _write(places, chosen, current)
+        acts.disk(str(chosen["backup"]["kind"]))
         acts_in_order: tuple[tuple[str, Callable[[], None]], ...] = (
             ("apply", lambda: acts.apply(site)), ("database", acts.database), ("clinic", acts.clinic), ("start", acts.start),
             ("over", lambda: acts.over(site)),
@@ -119,6 +121,9 @@ class MachineActs:
     places: Places
     services: list[Any]
     _outcome: Outcome = field(default_factory=Outcome)
+
+    def disk(self, choice: str) -> None:
+        disks.make_ready(choice)
 
     def apply(self, site: Site) -> None:
         addresses = own_addresses(site, wait=0)
