@@ -16,6 +16,11 @@ from qanun_appliance.site import parse_site
 
 #: systemd's own measure, times ten: 0 is shut in wholly, 100 not at all.
 MOST = 30
+#: What is not shut in, and why.
+OPEN = {
+    "qanun-give-up.service": "systemd's own systemd-bless-boot, for a moment before the machine starts again: it looks for the start-up "
+    "partition by itself and renames a file there, as systemd's own unit does without being shut in",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +55,7 @@ def test_no_unit_of_ours_is_more_exposed_than_systemd_calls_ok(rated):
     assert {"qanun-wish-stage.service", "qanun-wish-rollback.service", "qanun-wish-restart.service", "qanun-apply.service",
             "qanun-setup-work.service", "qanun-renew.service", "qanun-captions.service"} <= set(rated)  # fmt: skip
     exposed = {name: doors for name, (well, doors) in rated.items() if not well}
-    assert exposed == {}
+    assert set(exposed) == set(OPEN), exposed
 
 
 def test_what_the_page_asks_of_root_has_no_network_and_becomes_nobody_else(rated):
