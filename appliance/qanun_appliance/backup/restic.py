@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ _SSH = {
     "could not resolve hostname": "the store's name is not known in this network",
     "connection refused": "nobody listens at the store's address",
     "no route to host": "the store's address is not reached from here",
-    "connection timed out": "the store does not answer",
+    "timed out": "the store does not answer",
 }  # fmt: skip
 
 
@@ -94,8 +95,23 @@ class Restic:
         except FileNotFoundError:
             raise Unavailable("restic is not installed here") from None
         if done.returncode:
-            raise explained(done.stderr.decode(errors="replace") or done.stdout.decode(errors="replace"))
+            raise explained(
+                self._all_said(done.stderr.decode(errors="replace") or done.stdout.decode(errors="replace"))
+            )
         return done
+
+    def _all_said(self, said: str) -> str:
+        """restic may end before it has passed on why ssh did; ssh says it again."""
+        command = next((one.partition("=")[2] for one in self.options if one.startswith("sftp.command=")), "")
+        if not command or "sftp session" not in said:
+            return said
+        try:
+            asked = subprocess.run(
+                shlex.split(command), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return said
+        return f"{asked.stderr}\n{said}"
 
     def exists(self) -> bool:
         """Whether there is a repository at the target. Raises Unavailable when the target itself is not there."""
