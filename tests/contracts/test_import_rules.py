@@ -50,3 +50,13 @@ def test_every_plugin_and_every_room_is_under_the_rules():
     floors = {room for floor in contracts["floors"]["layers"] for room in floor.split(" | ")}
     assert rooms == floors
     assert {f"qanun.{room}" for room in rooms - {"api"}} == set(contracts["public-api"]["forbidden_modules"])
+
+
+def test_a_web_process_carries_no_media_engine():
+    """Each takes tens of megabytes, in every web process; media workers are processes of their own."""
+    code = (
+        "import sys, qanun.app.web; from qanun.app.build import gather; gather(); "
+        "print(sorted({'av', 'aiortc', 'openai', 'weasyprint', 'qanun_telemedicine.sfu.room'} & set(sys.modules)))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert answer.stdout.strip() == "[]"

@@ -25,7 +25,7 @@ from qanun_telemedicine.nodes.records import Records
 from qanun_telemedicine.nodes.registry import Node, Refusal, Registry
 from qanun_telemedicine.nodes.seat import Seat
 from qanun_telemedicine.sfu import protocol as p
-from qanun_telemedicine.sfu.room import Refused
+from qanun_telemedicine.sfu.protocol import Refused
 
 log = logging.getLogger(__name__)
 

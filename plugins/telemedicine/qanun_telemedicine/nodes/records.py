@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qanun_telemedicine.nodes import link
-from qanun_telemedicine.sfu.room import Refused
+from qanun_telemedicine.sfu.protocol import Refused
 from qanun_telemedicine.sfu.tap import Tap, TapRefused, load
 
 log = logging.getLogger(__name__)

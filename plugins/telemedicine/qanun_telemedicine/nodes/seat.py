@@ -19,7 +19,7 @@ from qanun_telemedicine.nodes import link
 from qanun_telemedicine.nodes.records import Records
 from qanun_telemedicine.nodes.registry import Node, Refusal
 from qanun_telemedicine.sfu import protocol as p
-from qanun_telemedicine.sfu.room import Refused
+from qanun_telemedicine.sfu.protocol import Refused
 
 log = logging.getLogger(__name__)
 

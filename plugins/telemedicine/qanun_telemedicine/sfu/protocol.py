@@ -13,6 +13,14 @@ MAX_LINE = 1 << 20
 VERSION = 1
 
 
+class Refused(Exception):
+    """A request that cannot be carried out; `code` travels to the client."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class Request(msgspec.Struct, tag_field="method", omit_defaults=True):
     id: int
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from qanun_telemedicine.sfu.engine import Engine, TrackSpec
-from qanun_telemedicine.sfu.room import Refused, Room, Rooms
+from qanun_telemedicine.sfu.protocol import Refused
+from qanun_telemedicine.sfu.room import Room, Rooms
 from qanun_telemedicine.sfu.tap import Tap, TapRefused, load
 
 log = logging.getLogger(__name__)

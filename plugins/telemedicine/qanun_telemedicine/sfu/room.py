@@ -17,19 +17,12 @@ from qanun_telemedicine.sfu import answer, sdp
 from qanun_telemedicine.sfu.answer import Agreed, Local
 from qanun_telemedicine.sfu.codecs import Preferences
 from qanun_telemedicine.sfu.engine import Engine, TrackSpec
+from qanun_telemedicine.sfu.protocol import Refused
 from qanun_telemedicine.sfu.transport import Paths, PeerTransport, TransportListener
 
 log = logging.getLogger(__name__)
 
 _numbers = itertools.count(1)
-
-
-class Refused(Exception):
-    """A request that cannot be carried out; `code` travels to the client."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 @dataclass(frozen=True)
