@@ -60,6 +60,9 @@ class Root:
             time.sleep(0.05)
         work.run(self.machine.places, self.machine.desk, self)
 
+    def disk(self, choice):
+        """No disk is chosen here."""
+
     def apply(self, site):
         services = gather()[0].all(SystemService)
         size = Size(memory_mb=2048, cores=2, postgres_bin="/usr/lib/postgresql/17/bin")
