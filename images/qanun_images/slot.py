@@ -48,7 +48,7 @@ export QANUN_CODE_DIR=/opt/qanun/bin PYTHONDONTWRITEBYTECODE=1
 /opt/qanun/bin/qanun appliance apply --root $root --site /run/site.toml > /run/said || { cat /run/said; exit 1; }
 units=/usr/lib/systemd/system
 for name in qanun-apply.service qanun-health.service qanun-setup.service qanun-setup-work.path qanun-setup-work.service \
-    qanun-setup-console.path qanun-setup-console.service; do
+    qanun-setup-disk.service qanun-setup-console.path qanun-setup-console.service; do
     install -m 644 $root/etc/systemd/system/$name $units/$name
 done
 printf '[Unit]\nDescription=Qanun\n' > $units/qanun.target

@@ -1,4 +1,4 @@
-"""`qanun appliance setup prepare | serve | work`: the pages of a machine that has no site file. Called by units."""
+"""`qanun appliance setup prepare | serve | work | disk`: the pages of a machine that has no site file. Called by units."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ from qanun_appliance.commands.setting_up import parser, places_of, services
 def setup_command(arguments: Sequence[str]) -> int:
     """0 done, 1 what was chosen could not be put into force."""
     from qanun_appliance.addresses import reachable_addresses
-    from qanun_appliance.wizard import work
+    from qanun_appliance.wizard import disks, work
     from qanun_appliance.wizard.desk import FOLDER, Desk
 
     words = parser("setup", "the pages that set this machine up, from a browser in its network")
-    words.add_argument("act", choices=("prepare", "serve", "work"))
+    words.add_argument("act", choices=("prepare", "serve", "work", "disk"))
     options = words.parse_args(list(arguments))
     places = places_of(options)
     desk = Desk(Path(os.environ.get("QANUN_SETUP_DIR") or FOLDER))
     if options.act == "prepare":
         work.prepare(places, desk, reachable_addresses())
+        return 0
+    if options.act == "disk":
+        disks.make_ready(str(desk.read("chosen")["backup"]["kind"]))
         return 0
     if options.act == "serve":
         return _serve(desk.folder)

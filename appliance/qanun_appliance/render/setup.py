@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from qanun_appliance.places import DATA, Places
 from qanun_appliance.render.files import HEAD, Rendered
-from qanun_appliance.render.hardening import CONFIGURES, hardened, root_hardened
+from qanun_appliance.render.hardening import BLOCK_DEVICES, CONFIGURES, hardened, root_hardened
 
 FOLDER = "/run/qanun-setup"
 UNITS = (
@@ -35,6 +35,10 @@ def setup_files(places: Places) -> list[Rendered]:
         ),
         "", "[Install]", "WantedBy=multi-user.target",
     ]  # fmt: skip
+    disk = hardened(families="AF_UNIX", network="none", capabilities="CAP_DAC_OVERRIDE")
+    disk = [line for line in disk if not line.startswith(("AmbientCapabilities", "PrivateDevices"))] + list(
+        BLOCK_DEVICES
+    )
     texts = {
         "qanun-setup.service": "\n".join(pages) + "\n",
         "qanun-setup-work.path": "[Unit]\nDescription=Qanun: the last page was sent\n\n[Path]\n"
@@ -44,6 +48,12 @@ def setup_files(places: Places) -> list[Rendered]:
         f"ConditionPathExists={FOLDER}/go\nStartLimitIntervalSec=0\n\n[Service]\nType=oneshot\n"
         f"Environment=QANUN_SETUP_DIR={FOLDER}\nExecStart={command} work\nTimeoutStartSec=900\n"
         + "\n".join(root_hardened(write=CONFIGURES))
+        + "\n",
+        # Apart, so that whoever has the network sees no disks, and whoever sees disks has no network.
+        "qanun-setup-disk.service": "[Unit]\nDescription=Qanun: an empty disk for backups gets a file system\n"
+        f"ConditionPathExists={FOLDER}/chosen.json\n\n[Service]\nType=oneshot\n"
+        f"Environment=QANUN_SETUP_DIR={FOLDER}\nExecStart={command} disk\nTimeoutStartSec=1800\n"
+        + "\n".join(disk)
         + "\n",
         "qanun-setup-console.path": "[Unit]\nDescription=Qanun: the code on the console is another one\n\n[Path]\n"
         f"PathChanged={FOLDER}/issue\nUnit=qanun-setup-console.service\n",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qanun.api import ConfigurationError, Unavailable
+from qanun.api import ConfigurationError, Unavailable, isolate
 from qanun_appliance.site import BACKUP_MOUNT
 
 _COLUMNS = "NAME,PATH,TYPE,SIZE,FSTYPE,LABEL,UUID,MODEL,SERIAL,RO,PTTYPE,PARTLABEL,MOUNTPOINTS"
@@ -41,6 +41,11 @@ class BackupDisk:
     @property
     def blank(self) -> bool:
         return self.choice.startswith("blank:")
+
+    @property
+    def shown(self) -> str:
+        """The maker's name amid words of any direction."""
+        return isolate(self.name)
 
     @property
     def gigabytes(self) -> str:

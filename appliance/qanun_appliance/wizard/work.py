@@ -19,7 +19,7 @@ from qanun_appliance.places import Places
 from qanun_appliance.secrets import give, readable_key, write_private
 from qanun_appliance.site import Site, load_site
 from qanun_appliance.site_text import write_site
-from qanun_appliance.wizard import disks, steps
+from qanun_appliance.wizard import steps
 from qanun_appliance.wizard.desk import Desk, console
 
 ISSUE = Path("/run/issue.d/qanun.issue")
@@ -123,7 +123,8 @@ class MachineActs:
     _outcome: Outcome = field(default_factory=Outcome)
 
     def disk(self, choice: str) -> None:
-        disks.make_ready(choice)
+        if choice.startswith("blank:"):
+            _start("qanun-setup-disk.service")
 
     def apply(self, site: Site) -> None:
         addresses = own_addresses(site, wait=0)
