@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 _TICK_S = 0.05
 _EVERY_KEY_FRAME = 4
 _EVERY_REPORT = 20
+#: Longer than anything is awaited from who sends: the last gap has been asked for and given up, the last report is out.
+_SILENT_NS = 3_000_000_000
 #: A publisher is asked for a key frame of one layer at most this often.
 _KEY_FRAME_NS = 500_000_000
 #: Our own SSRC in feedback; nothing is ever sent under it.
@@ -205,19 +207,29 @@ class Control:
         while True:
             await asyncio.sleep(_TICK_S)
             self._ticks += 1
+            # One question for all: most people of most rooms are silent at any moment, and each tick of theirs has a cost.
+            receiving = self.engine.receiving(time.monotonic_ns() - _SILENT_NS)
             for room in list(self.rooms):
                 try:
-                    self._tick(room)
+                    self._tick(room, receiving)
                 except Exception:
                     log.exception("control of room %s failed", room.id)
 
-    def _tick(self, room: Room) -> None:
+    def _tick(self, room: Room, receiving: set[str]) -> None:
         now_ns = time.monotonic_ns()
+        lively = False
         for participant in list(room.participants.values()):
             if not participant.connected:
                 continue
             name = participant.transport.name
             state = self.state(name)
+            if (self._ticks + participant.session) % _EVERY_REPORT == 0:
+                self._second(participant, state, now_ns)
+            if state.probes:
+                self._probe(name, state)
+            if name not in receiving:
+                continue
+            lively = True
             arrivals = self.engine.take_arrivals(name)
             if arrivals:
                 packets, state.feedback_number = rtcp.transport_feedback(
@@ -225,13 +237,9 @@ class Control:
                 )
                 for packet in packets:
                     self.engine.send_rtcp(name, packet)
-            if state.probes:
-                self._probe(name, state)
             for ssrc, sequences in self.engine.missing(name, now_ns):
                 self.engine.send_rtcp(name, rtcp.nack(_FEEDBACK_SSRC, ssrc, sequences))
-            if (self._ticks + participant.session) % _EVERY_REPORT == 0:
-                self._second(participant, state, now_ns)
-        if self._ticks % _EVERY_KEY_FRAME == 0:
+        if lively and self._ticks % _EVERY_KEY_FRAME == 0:
             for track, rid in self.engine.waiting([one.transport.name for one in room.participants.values()]):
                 self.key_frame_needed(track, rid)
             self._listen(room)

@@ -204,6 +204,10 @@ class Engine(Protocol):
         """(ns, octets) of packets sent under these transport-wide numbers; None where not known any more."""
         ...
 
+    def receiving(self, since_ns: int) -> set[str]:
+        """Transports from which media came after this moment; the others have nothing to be told or asked."""
+        ...
+
     def take_arrivals(self, transport: str) -> list[tuple[int, int]]:
         """(transport-wide sequence, arrival ns) since the last call."""
         ...

@@ -36,6 +36,7 @@ class Readings:
         self._layers = new("qe_layer[]", MOST_STREAMS)
         self._sender_states = new("qe_sender_state[]", 0)
         self._count = new("uint32_t *")
+        self._receivers = new("uint32_t[]", 64)
 
     def sent(self, transport: str, first: int, count: int) -> list[tuple[int, int] | None]:
         one = self._transports.get(transport)
@@ -44,6 +45,12 @@ class Readings:
         numbers = self._numbers if count <= _MOST_ARRIVALS else self._ffi.new("qe_numbered[]", count)
         self._lib.qe_sent(self._engine, one.handle, first & 0xFFFF, count, numbers)
         return [(each.at_ns, each.octets) if each.octets else None for each in numbers[0:count]]
+
+    def receiving(self, since_ns: int) -> set[str]:
+        if len(self._receivers) < len(self._transports):
+            self._receivers = self._ffi.new("uint32_t[]", 2 * len(self._transports))
+        count = self._lib.qe_receiving(self._engine, since_ns, self._receivers, len(self._receivers))
+        return {self._by_serial[serial].name for serial in self._receivers[0:count]}
 
     def take_arrivals(self, transport: str) -> list[tuple[int, int]]:
         one = self._transports.get(transport)

@@ -20,6 +20,13 @@ class Readings:
             return []
         return [one.sent_as(number) for number in range(first, first + count)]
 
+    def receiving(self, since_ns: int) -> set[str]:
+        return {
+            name
+            for name, one in self._transports.items()
+            if any(stream.reception.last_ns > since_ns for stream in one.streams.values())
+        }
+
     def take_arrivals(self, transport: str) -> list[tuple[int, int]]:
         one = self._transports.get(transport)
         if one is None or not one.arrivals:

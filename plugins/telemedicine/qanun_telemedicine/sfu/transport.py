@@ -261,7 +261,8 @@ class Paths:
             if not message.check_message_integrity(connection.local_password.encode()):
                 return
             connection._path.authenticated(connection, address)
-            connection.stun.datagram_received(data, address)
+            # As its socket would give it, but read once: checks of everybody's way make up most of a silent worker's work.
+            connection.request_received(message, address, connection.stun)
         else:
             path = self.by_address.get(address)
             for connection in list(path.connections) if path is not None else ():

@@ -316,6 +316,7 @@ class Scene:
                 do("streams", name)
             for sender in SENDERS[name]:
                 self.again(name, sender)
+        do("receiving", self.twins.now_ns - chance.randrange(4_000_000_000))
         do("waiting", list(PORTS))
         for track in TRACKS:
             do("level", track.id)

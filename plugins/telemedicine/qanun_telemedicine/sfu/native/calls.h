@@ -251,6 +251,19 @@ uint32_t qe_sent(qe_engine *e, qe_transport *t, uint32_t first, uint32_t count, 
     return count;
 }
 
+uint32_t qe_receiving(qe_engine *e, int64_t since_ns, uint32_t *serials, uint32_t most) {
+    uint32_t count = 0;
+    enter(e);
+    for (uint32_t i = 0; i < e->transports.count && count < most; i++) {
+        qe_transport *t = e->transports.items[i];
+        bool heard = false;
+        for (uint32_t k = 0; k < t->stream_count && !heard; k++) heard = t->streams[k]->reception->last_ns > since_ns;
+        if (heard) serials[count++] = t->serial;
+    }
+    leave(e);
+    return count;
+}
+
 uint32_t qe_take_arrivals(qe_engine *e, qe_transport *t, qe_numbered *out, uint32_t most) {
     enter(e);
     uint32_t count = t->arrival_count < most ? t->arrival_count : most;

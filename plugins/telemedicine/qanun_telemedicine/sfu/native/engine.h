@@ -160,6 +160,8 @@ int qe_retransmit(qe_engine *, qe_sender *, const uint16_t *sequences, uint32_t 
 uint32_t qe_translate(qe_engine *, qe_track *, uint32_t ssrc, uint32_t timestamp, uint64_t ntp, int64_t now_ns,
                       qe_translated *, uint32_t most);
 uint32_t qe_sent(qe_engine *, qe_transport *, uint32_t first, uint32_t count, qe_numbered *);
+/* Serials of the transports from which media came since then. */
+uint32_t qe_receiving(qe_engine *, int64_t since_ns, uint32_t *serials, uint32_t most);
 uint32_t qe_take_arrivals(qe_engine *, qe_transport *, qe_numbered *, uint32_t most);
 uint32_t qe_streams(qe_engine *, qe_transport *, qe_track *only, int advance, int64_t now_ns, qe_stream_state *,
                     uint32_t most);
