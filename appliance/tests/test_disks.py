@@ -1,6 +1,8 @@
 """Disks for backups: only what is not the machine's own is offered, nothing that holds anything is erased, and a site that names one has
 it mounted by its file system's name."""
 
+import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -9,10 +11,15 @@ import sys
 
 import pytest
 
-from qanun.api import ConfigurationError
+from appliance.tests.boxes import blank as another_machine
+from appliance.tests.boxes import quiet
+from appliance.tests.test_stores import reports_kept
+from qanun.api import ConfigurationError, Unavailable
 from qanun.app import SystemService
 from qanun.app.build import gather
 from qanun_appliance.apply import apply
+from qanun_appliance.backup import back_up, restore, store_at
+from qanun_appliance.backup.restore import Wish
 from qanun_appliance.places import Places
 from qanun_appliance.render import Machine
 from qanun_appliance.site import parse_site
@@ -58,20 +65,27 @@ def test_only_a_disk_that_says_nothing_of_itself_counts_as_empty():
     assert offered == [("/dev/sdb", "blank:S3R1AL"), ("/dev/sdc", ""), ("/dev/sdd1", ""), ("/dev/sde", "")]
 
 
-@pytest.fixture
-def plugged(tmp_path):
+@contextlib.contextmanager
+def plugged_in(backing, size):
     """A true block device with nothing on it; its path."""
     if os.geteuid() != 0 or shutil.which("losetup") is None or shutil.which("mkfs.ext4") is None:
         pytest.skip("a loop device needs root")
-    backing = tmp_path / "disk"
     with backing.open("wb") as file:
-        file.truncate(64 * 1024 * 1024)
+        file.truncate(size)
     made = subprocess.run(["losetup", "--find", "--show", backing], capture_output=True, text=True, check=False)
     if made.returncode:
         pytest.skip(f"no loop device here: {made.stderr.strip()}")
     node = made.stdout.strip()
-    yield node
-    subprocess.run(["losetup", "--detach", node], check=False)
+    try:
+        yield node
+    finally:
+        subprocess.run(["losetup", "--detach", node], check=False)
+
+
+@pytest.fixture
+def plugged(tmp_path):
+    with plugged_in(tmp_path / "disk", 64 * 1024 * 1024) as node:
+        yield node
 
 
 def blank(node):
@@ -142,3 +156,43 @@ def test_the_words_of_lsblk_are_those_that_are_read():
         assert {"name", "path", "type", "size", "fstype", "uuid", "ro", "pttype", "mountpoints"} <= set(one), (
             sys.platform
         )
+
+
+@pytest.mark.long
+def test_a_clinic_saved_on_a_disk_comes_back_from_it_on_another_machine(box, shared_folder):
+    """Plugged in, out, and into another machine; while it is out nothing lands in its place."""
+    here, there = shared_folder / "mnt", shared_folder / "elsewhere"
+    here.mkdir()
+    there.mkdir()
+    site = dataclasses.replace(box.site, backup=dataclasses.replace(box.site.backup, target=str(here / "qanun")))
+    with plugged_in(shared_folder / "disk", 2 * GB) as node, reports_kept(box):
+        disks.make_ready("blank:S3R1AL", [blank(node)])
+        mount(node, here)
+        try:
+            (here / "qanun").mkdir()
+            taken = back_up(site, box.places, box.live, say=quiet)
+        finally:
+            unmount(here)
+        with pytest.raises(Unavailable, match="plugged in"):
+            back_up(site, box.places, box.live, say=quiet)
+        assert list(here.iterdir()) == []
+        assert taken["well"]
+        new = another_machine(shared_folder, "new")
+        mount(node, there)
+        try:
+            key = (box.places.secrets / "backup-key").read_text()
+            done = restore(store_at(new, str(there / "qanun"), key), new, Wish(latest=False), say=quiet)
+        finally:
+            unmount(there)
+    assert (
+        done["rows"] == taken["rows"]
+        and (new.keys / "master.key").read_bytes() == (box.places.keys / "master.key").read_bytes()
+    )
+
+
+def mount(node, folder):
+    subprocess.run(["mount", node, folder], check=True)
+
+
+def unmount(folder):
+    subprocess.run(["umount", folder], check=True)

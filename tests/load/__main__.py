@@ -12,6 +12,7 @@ _MEASUREMENTS = {
     "chart": "the chart as a whole page under load, memory, cold start, first-load script size",
     "backup": "a large clinic saved, proven and restored onto a blank machine",
     "box": "the whole box as a container, and a stock server by the playbooks: how soon they are there, and what they need",
+    "playbooks": "install.yml and configure.yml on a stock server: first and second run, what the second changes",
 }
 
 
@@ -19,7 +20,7 @@ def main() -> int:
     if len(sys.argv) < 2 or sys.argv[1] not in _MEASUREMENTS:
         print("usage: python -m tests.load NAME [options]\n")
         for name, meaning in _MEASUREMENTS.items():
-            print(f"  {name:8}{meaning}")
+            print(f"  {name:11}{meaning}")
         return 2
     return int(import_module(f"tests.load.{sys.argv[1]}").main(sys.argv[2:]))
 

@@ -9,19 +9,15 @@ images/.
 
 import argparse
 import sys
-import tempfile
 import time
 from pathlib import Path
 
+from tests.load import playbooks
 from tests.load.bars import Bar, judged
 
 ROOT = Path(__file__).resolve().parents[2]
-for _folder in ("images", "ansible", "ansible/tests", "appliance"):
+for _folder in ("images", "appliance"):
     sys.path.insert(0, str(ROOT / _folder))
-
-_SETTLE_S = 60
-# Memory is counted once where several processes share it.
-_RESIDENT = "cat /proc/[0-9]*/smaps_rollup 2>/dev/null | awk '/^Pss:/ {sum += $2} END {print sum}'"
 
 
 def main(arguments: list[str]) -> int:
@@ -33,7 +29,7 @@ def main(arguments: list[str]) -> int:
     if not options.no_image:
         bars += _image()
     if not options.no_playbooks:
-        bars += _playbooks()
+        bars += playbooks.measured()
     return judged(bars)
 
 
@@ -62,34 +58,7 @@ def _image() -> list[Bar]:
                 box.wait_healthy(300)
                 bars.append(Bar(f"container answers, {which} start", time.perf_counter() - began, 90, "s"))
                 if which == "second":
-                    time.sleep(_SETTLE_S)
-                    resident = int(box.run("sh", "-c", _RESIDENT).stdout) / 1024
+                    time.sleep(playbooks.SETTLE_S)
+                    resident = int(box.run("sh", "-c", playbooks.RESIDENT).stdout) / 1024
                     bars.append(Bar("memory of the whole box at rest", resident, 1024, "MB"))
-    return bars
-
-
-def _playbooks() -> list[Bar]:
-    import debian_server
-    from playing import BACKUPS, play
-    from trying import inventory_of, packed
-
-    if impossible := debian_server.why_not():
-        raise SystemExit(impossible)
-    debian_server.tree()
-    bars: list[Bar] = []
-    with tempfile.TemporaryDirectory(prefix="qanun-measured-", dir="/var/tmp") as place:
-        release = packed(Path(place) / "release")
-        with debian_server.started(Path(place)) as server:
-            server.ssh(f"mkdir {BACKUPS}; apt-get -q update")
-            inventory = inventory_of(server)
-            for which, limit in (("first", 300), ("second", 30)):
-                played = [
-                    play(name, inventory, qanun_release=str(release)) for name in ("install.yml", "configure.yml")
-                ]
-                for one in played:
-                    if one.code:
-                        raise SystemExit(one.said)
-                bars.append(Bar(f"playbooks, {which} run", sum(one.seconds for one in played), limit, "s"))
-                if which == "second":
-                    bars.append(Bar("changed by the second run", sum(one.recap["changed"] for one in played), 0, ""))
     return bars
