@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import async_playwright
+from playwright.async_api import async_playwright, expect
 
-from tests.browser.house import CHROMIUM, FLAGS, House
+from tests.browser.house import CHROMIUM, FLAGS, PATIENCE_MS, House
 from tests.browser.reading import AXE
 from tests.journeys.stack import Stack
+
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

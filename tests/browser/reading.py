@@ -14,9 +14,13 @@ from playwright.async_api import Page
 ROOT = Path(__file__).resolve().parents[2]
 AXE = ROOT / "core" / "assets" / "node_modules" / "axe-core" / "axe.min.js"
 FIRST_LOAD_LIMIT = 150_000
+#: The rules of axe whose verdict depends on colours.
+COLOURS = ("color-contrast", "link-in-text-block")
 
-_FINDINGS = """async () => {
-  const found = await axe.run(document, { resultTypes: ['violations'] });
+_FINDINGS = """async (only) => {
+  const options = { resultTypes: ['violations'], preload: false };
+  if (only.length) options.runOnly = only;
+  const found = await axe.run(document, options);
   return found.violations.flatMap((one) => one.nodes.slice(0, 3).map((node) => `${one.id}: ${node.target.join(' ')}: ${node.html.slice(0, 160)}`));
 }"""
 
@@ -133,10 +137,11 @@ _REACHED = """() => ({
 })"""
 
 
-async def axe(page: Page) -> list[str]:
+async def axe(page: Page, *, only: tuple[str, ...] = ()) -> list[str]:
+    """What axe finds; with `only`, by those rules alone."""
     if not await page.evaluate("typeof axe === 'object'"):
         await page.evaluate(AXE.read_text(encoding="utf-8"))
-    return list(await page.evaluate(_FINDINGS))
+    return list(await page.evaluate(_FINDINGS, list(only)))
 
 
 async def too_wide(page: Page) -> list[str]:

@@ -35,12 +35,12 @@ async def test_tab_reaches_everything_at_the_desk_and_on_a_patients_page(house: 
 
 
 async def _palette(page: Page, text: str) -> list[tuple[str, str]]:
-    """What the palette lists: (title, address)."""
+    """What the palette lists for somebody's name: (title, address)."""
     await page.keyboard.press("Control+k")
     await expect(page.locator("#palette")).to_be_visible()
     async with page.expect_response(lambda answer: "/search?q=" in answer.url and text[-3:] in answer.url):
         await page.keyboard.type(text)
-    await page.wait_for_timeout(150)
+    await expect(page.locator("#palette-hits a .t", has_text=text).first).to_be_visible()
     return [
         tuple(one)
         for one in await page.eval_on_selector_all(

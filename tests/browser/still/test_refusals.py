@@ -1,4 +1,4 @@
-"""What a page says when it does not: unknown, forbidden, changed meanwhile, wrong, too often, and the records gone.
+"""What a page says when it does not: unknown, forbidden, wrong, too often, and the records gone.
 
 Each is a real answer of the running product to a browser, in both languages. The last test stops the database.
 """
@@ -9,33 +9,13 @@ import uuid
 
 import httpx
 import pytest
-from playwright.async_api import Page
 
 from tests.browser import reading
-from tests.browser.house import DESK, PHONE, SMALLEST, House, submit
+from tests.browser.house import House, submit
+from tests.browser.inspection import refuses
 from tests.journeys.people import PASSWORD
 
 pytestmark = pytest.mark.browser
-KNOWN = reading.catalogue()
-
-
-async def _holds(page: Page, language: str, status: int) -> None:
-    """The open page is an error page as good as any other page."""
-    shown = await page.evaluate("performance.getEntriesByType('navigation')[0].responseStatus")
-    assert shown == status
-    assert await page.evaluate("document.documentElement.lang") == language
-    assert await page.locator("h1").inner_text()
-    faults = []
-    for size in (DESK, PHONE, SMALLEST):
-        await page.set_viewport_size(size)
-        faults += [*await reading.too_wide(page)]
-        if size is not SMALLEST:
-            faults += await reading.axe(page)
-    if language == "ar":
-        faults += await reading.out_of_order(page)
-        faults += reading.untranslated(await reading.words(page), [], KNOWN)
-    await page.set_viewport_size(DESK)
-    assert faults + await reading.faults_of(page) == []
 
 
 @pytest.fixture(params=["en", "ar"])
@@ -46,19 +26,19 @@ def language(request: pytest.FixtureRequest) -> str:
 async def test_what_is_not_there(house: House, language: str) -> None:
     page = await house.page("doctor", language)
     await page.goto(f"/emr/patients/{uuid.uuid4()}")
-    await _holds(page, language, 404)
+    await refuses(page, language, 404)
     stranger = await house.page("", language)
     await stranger.goto("/nothing/of/the/kind")
-    await _holds(stranger, language, 404)
+    await refuses(stranger, language, 404)
     await stranger.goto("/portal/no-such-clinic/sign-in")
-    await _holds(stranger, language, 404)
+    await refuses(stranger, language, 404)
 
 
 async def test_what_somebody_may_not(house: House, language: str) -> None:
     chart = await house.chart()
     page = await house.page("reception", language)
     await page.goto(chart)
-    await _holds(page, language, 403)
+    await refuses(page, language, 403)
     assert "Layla" not in await page.content(), "a closed door does not say who is behind it"
 
 
@@ -66,16 +46,7 @@ async def test_what_cannot_be_understood(house: House, language: str) -> None:
     page = await house.page("doctor", language)
     await page.goto("/account")
     await submit(page, "/language", {"language": "xx"})
-    await _holds(page, language, 422)
-
-
-async def test_what_changed_meanwhile(house: House, language: str) -> None:
-    await house.ended()
-    page = await house.page("doctor", language)
-    await page.goto(await house.consultation())
-    both = {"identifier": "name", "outcome": "mismatch", "note": "Another face."}
-    await submit(page, f"{await house.consultation()}/identity", both)
-    await _holds(page, language, 409)
+    await refuses(page, language, 422)
 
 
 async def test_what_was_tried_too_often(house: House, language: str) -> None:
@@ -90,7 +61,7 @@ async def test_what_was_tried_too_often(house: House, language: str) -> None:
     await page.fill("[name=password]", PASSWORD)
     async with page.expect_navigation():
         await page.press("[name=password]", "Enter")
-    await _holds(page, language, 429)
+    await refuses(page, language, 429)
     assert await page.input_value("[name=email]") == email
     assert await page.input_value("[name=password]") == ""
 
@@ -105,7 +76,7 @@ async def test_the_records_are_gone(house: House) -> None:
         for language, page in windows.items():
             await page.goto("/scheduling/day")
             # Who asks is known by the records only: without them a cookie remembers the language.
-            await _holds(page, language, 503)
+            await refuses(page, language, 503)
     finally:
         house.stack.postgres.start()
     await house.stack.ready()
