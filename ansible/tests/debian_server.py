@@ -195,7 +195,7 @@ def _connect(process: subprocess.Popen[bytes], console: Path) -> None:
 
 
 def _wait_for_ssh(process: subprocess.Popen[bytes], console: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection((_THERE, 22), timeout=1) as line:
             line.settimeout(2)

@@ -59,7 +59,7 @@ def running(places, programs):
         server = subprocess.Popen(words, stdout=log, stderr=log, user=account(), cwd="/", start_new_session=True)
     superuser = f"postgresql://postgres@/postgres?host={sockets}"
     try:
-        for _ in range(200):
+        for _ in range(600):
             try:
                 psycopg.connect(superuser).close()
                 break

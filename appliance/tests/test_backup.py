@@ -196,7 +196,7 @@ def test_people_write_during_the_backup_and_what_was_written_minutes_ago_comes_b
     (box.places.data / "blobs/a/later").write_bytes(b"later")
     with psycopg.connect(url(box.sockets), autocommit=True) as connection:
         piece = connection.execute("select pg_walfile_name(pg_switch_wal())").fetchone()[0]
-    for _ in range(100):
+    for _ in range(600):
         if (box.places.wal / piece).exists():
             break
         time.sleep(0.1)

@@ -95,7 +95,7 @@ def test_the_rendered_database_listens_on_its_socket_only_archives_its_log_and_k
     server = subprocess.Popen(words, stdout=log, stderr=log, user=account(), cwd="/")
     url = f"postgresql://postgres@/postgres?host={sockets}"
     try:
-        for _ in range(100):
+        for _ in range(600):
             try:
                 connection = psycopg.connect(url, autocommit=True)
                 break
@@ -109,7 +109,7 @@ def test_the_rendered_database_listens_on_its_socket_only_archives_its_log_and_k
             connection.execute("select 'canary-of-a-patient'::integer")
         connection.execute("create table t as select 1")
         connection.execute("select pg_switch_wal()")
-        for _ in range(100):
+        for _ in range(600):
             if any(len(path.name) == 24 for path in places.wal.iterdir()):
                 break
             time.sleep(0.1)
@@ -160,7 +160,7 @@ async def proxy(places, site_table, server):
         caddy, "run", "--config", str(file), "--adapter", "caddyfile", env={**os.environ, "HOME": str(places.root)},
         stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
-    for _ in range(100):
+    for _ in range(600):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", https)) == 0:
                 break
@@ -233,7 +233,7 @@ async def test_while_the_application_is_away_a_page_says_so_in_both_languages(pr
         "caddy", "run", "--config", str(file), "--adapter", "caddyfile", stderr=asyncio.subprocess.DEVNULL
     )
     try:
-        for _ in range(100):
+        for _ in range(600):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", other)) == 0:
                     break
@@ -284,7 +284,7 @@ async def test_a_real_relay_prepared_as_its_unit_does_and_a_media_socket_are_fou
         turn=("127.0.0.1", port),
     )
     try:
-        for _ in range(50):
+        for _ in range(600):
             found = {one.name: one.said for one in await asyncio.to_thread(probes, parse_site(site_table), places, at)}
             if not found["turn"]:
                 break

@@ -414,7 +414,7 @@ def test_an_address_is_asked_for_in_a_real_network(tmp_path):
         def sh(words): subprocess.run(words.split(), check=True)
         other = subprocess.Popen(["unshare", "--net", "sleep", "60"])
         import time
-        for _ in range(100):
+        for _ in range(1500):
             try:
                 if __import__("os").readlink(f"/proc/{other.pid}/ns/net") != __import__("os").readlink("/proc/self/ns/net"): break
             except OSError: pass

@@ -28,6 +28,8 @@ from tests.browser.house import CHROMIUM, FLAGS
 from tests.browser.reading import AXE, axe, too_wide
 
 pytestmark = pytest.mark.browser
+# Nothing is concluded from how long something took.
+expect.set_options(timeout=30_000)
 PHRASE = "seven quiet camels"
 #: Where pictures of every page are put, for eyes; usually nowhere.
 PICTURES = os.environ.get("QANUN_PICTURES")
@@ -106,7 +108,7 @@ class Root:
 
 async def _answers(port):
     async with httpx.AsyncClient(verify=False) as client:
-        for _ in range(200):
+        for _ in range(1200):
             try:
                 await client.get(f"https://localhost:{port}/setup")
                 return

@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Playwright, async_playwright
+from playwright.async_api import Browser, Playwright, async_playwright, expect
 
 from tests.browser import media
+from tests.journeys import people as p
 from tests.journeys.stack import Cable, Stack
 
 CHROMIUM = "/usr/bin/chromium"
+# What is expected comes when it comes on a busy machine: nothing is concluded from how long it took.
+expect.set_options(timeout=p.PATIENCE_S * 1000)
 
 
 @pytest.fixture(scope="session")

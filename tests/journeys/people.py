@@ -57,6 +57,7 @@ async def open_page(browser: Browser, base: str, *, phone: bool = False, languag
     """A page of a person's own: nothing is shared with anybody else's. `page.faults` collects what went wrong in it."""
     size = {"width": 390, "height": 844} if phone else {"width": 1440, "height": 900}
     context = await browser.new_context(base_url=base, viewport=size, locale=language, has_touch=phone)
+    context.set_default_timeout(PATIENCE_S * 1000)
     page = await context.new_page()
     page.faults = []
     page.on("pageerror", lambda error: page.faults.append(str(error)))

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import httpx
@@ -145,15 +146,16 @@ class Stack:
             sys.executable, "-m", "qanun", *arguments, env=self.environment, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        out, err = await asyncio.wait_for(process.communicate(), 120)
+        out, err = await asyncio.wait_for(process.communicate(), 300)
         if process.returncode:
             raise RuntimeError(f"qanun {' '.join(arguments)}: {(out + err).decode()[-2000:]}")
         return out.decode()
 
     async def ready(self) -> None:
-        """Returns when the web answers; raises with the end of the logs when it does not in half a minute."""
-        async with httpx.AsyncClient(timeout=2) as probe:
-            for _ in range(150):
+        """Returns when the web answers; raises with the end of the logs when it does not in three minutes."""
+        deadline = time.monotonic() + 180
+        async with httpx.AsyncClient(timeout=10) as probe:
+            while time.monotonic() < deadline:
                 with contextlib.suppress(httpx.TransportError):
                     if (await probe.get(f"{self.base}/health")).status_code == 200:
                         return

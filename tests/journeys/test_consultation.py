@@ -80,7 +80,7 @@ async def test_a_doctor_and_a_patient_meet(near: Browser, far: Browser, stack: S
     doctor = await p.open_page(near, stack.base)
     await p.sign_in(doctor, "dr.rahmani@al-razi.example")
     await p.opens_from_the_day(doctor, "Salma Zerhouni")
-    await expect(doctor.get_by_text("الصداع لا يتركني أنام")).to_be_visible(timeout=15_000)
+    await expect(doctor.get_by_text("الصداع لا يتركني أنام")).to_be_visible()
     assert await doctor.locator("form[data-admit]").count() == 0
     await doctor.check('[name=identifier][value="name"]')
     await doctor.fill("#tm-note", "Said the name")
@@ -90,9 +90,7 @@ async def test_a_doctor_and_a_patient_meet(near: Browser, far: Browser, stack: S
     chart = doctor.url
     await p.confirms_and_admits(doctor)
     for page in (doctor, phone):
-        began = await p.sees_and_hears(page, 30)
-        # Browsers count every stutter of a busy machine; a freeze that a person notices lasts half a second.
-        assert (await p.sees_and_hears(page, 60))["frozen"] - began["frozen"] < 0.5
+        await p.until(lambda page=page: _smooth(page), "sixty pictures follow each other")
     [room] = (await _rooms(stack)).values()
     assert len(room) == 2
     for one in room.values():
@@ -107,7 +105,7 @@ async def test_a_doctor_and_a_patient_meet(near: Browser, far: Browser, stack: S
     await expect(doctor.locator("[data-recording]")).not_to_have_attribute("data-recording", "recording")
     await doctor.click('[data-answer="given"]')
     for page in (doctor, phone):
-        await page.wait_for_selector('[data-recording="recording"]', timeout=15_000)
+        await page.wait_for_selector('[data-recording="recording"]')
     await p.says(phone, "هل تسمعينني؟")
     await p.reads(doctor, "هل تسمعينني؟")
     await p.says(doctor, "Yes, well.")
@@ -137,16 +135,16 @@ async def test_a_doctor_and_a_patient_meet(near: Browser, far: Browser, stack: S
     await doctor.fill("#a-substance", "Ibuprofen")
     await doctor.fill("#a-reaction", "hives")
     await doctor.click("#ws-allergy button[type=submit]")
-    await expect(doctor.locator(".q-allergies, .q-banner").get_by_text("Ibuprofen").first).to_be_visible(timeout=15_000)
+    await expect(doctor.locator(".q-allergies, .q-banner").get_by_text("Ibuprofen").first).to_be_visible()
     await doctor.click('[data-toggle="ws-vitals"]:visible')
     await doctor.fill("#v-systolic", "١٣٢")
     await doctor.fill("#v-diastolic", "84")
     await doctor.click("#ws-vitals button[type=submit]")
-    await expect(doctor.get_by_text("132/84").first).to_be_visible(timeout=15_000)
+    await expect(doctor.get_by_text("132/84").first).to_be_visible()
     await p.writes(doctor, "assessment", "Tension headache.")
     await p.saved(doctor)
     await doctor.click("#note-form footer button[type=submit]")
-    await expect(doctor.locator("#ws-note .q-chip.ok")).to_be_visible(timeout=15_000)
+    await expect(doctor.locator("#ws-note .q-chip.ok")).to_be_visible()
     await p.sees_and_hears(phone, 20)
 
     # 6. The doctor ends it. Who joined and for how long stands in the encounter; the recording plays, with seeking.
@@ -196,6 +194,14 @@ async def test_a_doctor_and_a_patient_meet(near: Browser, far: Browser, stack: S
         assert page.faults == []
 
 
+async def _smooth(page: Page) -> bool:
+    """Whether the next sixty pictures came without a freeze that a person notices, which lasts half a second. Browsers count
+    every stutter of a busy machine; a call that is broken never gets there.
+    """
+    began = await p.sees_and_hears(page, 30)
+    return bool((await p.sees_and_hears(page, 60))["frozen"] - began["frozen"] < 0.5)
+
+
 def _rows_seen(stack: Stack, clinic: str, consultation: str) -> int:
     """What the application's own database role sees of the consultation when it works for that clinic, or for none."""
     with psycopg.connect(stack.postgres.application_url) as database:
@@ -219,19 +225,23 @@ async def _plays_with_seeking(page: Page) -> None:
     played = await page.evaluate(
         """async () => {
           const video = [...document.querySelectorAll('video')].find((one) => one.duration > 5);
+          const shown = () => video.getVideoPlaybackQuality().totalVideoFrames;
+          const shows = async (more) => {
+            for (const patience = Date.now() + 20000; shown() < more && Date.now() < patience;) await new Promise((done) => setTimeout(done, 50));
+            return shown();
+          };
           video.muted = true;
           await video.play();
-          await new Promise((done) => setTimeout(done, 700));
-          const began = video.getVideoPlaybackQuality().totalVideoFrames;
+          const began = await shows(1);
+          const seeked = new Promise((done) => video.addEventListener('seeked', done, { once: true }));
           video.currentTime = video.duration - 3;
-          await new Promise((done) => video.addEventListener('seeked', done, { once: true }));
+          await seeked;
           const there = video.currentTime;
-          await new Promise((done) => setTimeout(done, 1000));
-          return { began, there, duration: video.duration, frames: video.getVideoPlaybackQuality().totalVideoFrames, error: video.error?.message ?? '' };
+          return { began, there, duration: video.duration, frames: await shows(began + 5), error: video.error?.message ?? '' };
         }"""
     )
     assert played["error"] == ""
-    assert played["began"] > 0 and played["frames"] > played["began"]
+    assert played["began"] > 0 and played["frames"] >= played["began"] + 5
     assert abs(played["there"] - (played["duration"] - 3)) < 1.5
 
 

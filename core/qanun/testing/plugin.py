@@ -116,7 +116,7 @@ async def server(configuration: Any, clinic: Any, other_clinic: Any) -> AsyncIte
     )
     try:
         async with httpx.AsyncClient() as probe:
-            for _ in range(800):
+            for _ in range(2400):
                 try:
                     if (await probe.get(f"{base}/health")).status_code == 200:
                         break
@@ -128,4 +128,4 @@ async def server(configuration: Any, clinic: Any, other_clinic: Any) -> AsyncIte
         yield base
     finally:
         process.terminate()
-        await asyncio.wait_for(process.wait(), 15)
+        await asyncio.wait_for(process.wait(), 60)

@@ -1,9 +1,11 @@
 """What is announced is stored with the act or not at all; handlers run once however often they are called."""
 
+import asyncio
 import uuid
 from dataclasses import dataclass
 from typing import ClassVar
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import select
@@ -79,14 +81,20 @@ async def test_a_job_is_queued_with_the_act_and_vanishes_with_it(clinic):
         assert (await ctx.db.execute(count, {"id": kept})).scalar_one() == 0
 
 
-async def test_a_notice_reaches_open_pages_of_its_clinic_only_and_only_after_the_commit(clinic, other_clinic):
-    import asyncio
+async def _listens(url):
+    """Wait until somebody listens; what is told before is lost."""
+    asked = "select 1 from pg_stat_activity where application_name = 'qanun-live' and query like 'LISTEN %' and state = 'idle'"
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection, asyncio.timeout(30):
+        while not await (await connection.execute(asked)).fetchone():
+            await asyncio.sleep(0.05)
 
+
+async def test_a_notice_reaches_open_pages_of_its_clinic_only_and_only_after_the_commit(clinic, other_clinic):
     line = type(clinic.assembly.runtime.live)(clinic.assembly.config.database_url)
     line.start()
     try:
         async with line.listen(clinic.tenant.id) as ours, line.listen(other_clinic.tenant.id) as theirs:
-            await asyncio.sleep(0.3)
+            await _listens(clinic.assembly.config.database_url)
             with pytest.raises(RuntimeError):
                 async with clinic.context("system") as ctx:
                     ctx.notify("example.lost", id=1)
@@ -95,7 +103,7 @@ async def test_a_notice_reaches_open_pages_of_its_clinic_only_and_only_after_the
                 ctx.notify("example.told", id=7)
                 await asyncio.sleep(0.1)
                 assert ours.empty()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 notice = await ours.get()
             assert (notice.topic, notice.ids) == ("example.told", {"id": "7"})
             assert ours.empty() and theirs.empty()

@@ -13,6 +13,8 @@ from qanun.testing.clinics import PASSWORD
 from qanun.web.security import COOKIES, LANGUAGE_COOKIES
 
 CHROMIUM = "/usr/bin/chromium"
+# Nothing is concluded from how long something took.
+expect.set_options(timeout=30_000)
 AXE = Path(__file__).parents[3] / "core" / "assets" / "node_modules" / "axe-core" / "axe.min.js"
 FINDINGS = "axe.run().then(found => found.violations.map(one => `${one.id}: ${one.nodes[0].html}`))"
 pytestmark = [

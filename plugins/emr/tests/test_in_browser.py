@@ -12,6 +12,8 @@ from qanun.web.security import COOKIES
 from qanun_emr import service
 
 CHROMIUM = "/usr/bin/chromium"
+# Nothing is concluded from how long something took.
+expect.set_options(timeout=30_000)
 AXE = Path(__file__).parents[3] / "core" / "assets" / "node_modules" / "axe-core" / "axe.min.js"
 FINDINGS = "axe.run().then(found => found.violations.map(one => `${one.id}: ${one.nodes[0].html}`))"
 pytestmark = [

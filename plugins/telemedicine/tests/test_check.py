@@ -101,7 +101,7 @@ async def test_a_check_that_is_forgotten_ends_by_itself_and_nobody_checks_for_ev
     await page.hears("welcome")
     for number in (1, 2):
         await seat(page, "out", number)
-        for _ in range(100):
+        for _ in range(300):
             if await worker.clients[0].stats() == {}:
                 break
             await asyncio.sleep(0.1)

@@ -70,7 +70,8 @@ SCRIPT = """
     for (let i = 0; i < pixels.length; i += 4) { sum += pixels[i]; squares += pixels[i] * pixels[i]; }
     const count = pixels.length / 4;
     await video.play();
-    await new Promise(done => setTimeout(done, 700));
+    const patience = Date.now() + 20000;
+    while (video.currentTime < 2.4 && Date.now() < patience) await new Promise(done => setTimeout(done, 50));
     const after = video.currentTime;
     video.pause();
     seen[who] = {

@@ -45,7 +45,9 @@ SCRIPT = """
     return Math.sqrt(squares / count - (sum / count) ** 2);
   });
   await views[0].play();
-  await new Promise((done) => setTimeout(done, 1200));
+  const patience = Date.now() + 20000;
+  const together = () => views[0].currentTime > 3.2 && Math.abs(views[0].currentTime - views[1].currentTime) < 0.4;
+  while (!together() && !views[0].ended && Date.now() < patience) await new Promise((done) => setTimeout(done, 50));
   const playing = views.map((view) => [view.paused, view.currentTime]);
   views[0].pause();
   return JSON.stringify({durations: views.map((view) => view.duration), places, shows, playing});

@@ -61,7 +61,7 @@ async def join(client: MediaClient, name: str, clip: str) -> RTCPeerConnection:
     await connection.setLocalDescription(await connection.createOffer())
     described = await client.join("visit", name, connection.localDescription.sdp)
     await connection.setRemoteDescription(RTCSessionDescription(described.sdp, "answer"))
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while connection.connectionState != "connected" and time.monotonic() < deadline:
         await asyncio.sleep(0.05)
     assert connection.connectionState == "connected"

@@ -14,8 +14,10 @@ from .conftest import Caller, Clinic, next_port, own_address, until
 from .wire import Wire
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.browser]
-#: The calls that use most of an engine, on each of them; the others run on the one that a worker chooses.
+#: The calls that use most of an engine, on each of them; the others run on the one that a worker chooses. That both engines do
+#: the same with the same packets is held by `test_engines_agree.py`; a browser shows it of the one at every push for one call.
 on_both_engines = pytest.mark.parametrize("engine", ["python", "auto"])
+on_the_other_when_long = pytest.mark.parametrize("engine", [pytest.param("python", marks=pytest.mark.long), "auto"])
 
 
 @on_both_engines
@@ -95,7 +97,7 @@ async def test_a_worker_that_is_killed_is_back_and_so_is_the_picture(clinic: Cli
     assert clinic.supervisor.pid() not in (None, first)
 
 
-@on_both_engines
+@on_the_other_when_long
 async def test_an_answer_that_is_overtaken_by_news_does_not_undo_it(clinic: Clinic, chromium: Browser) -> None:
     """After a killed worker everybody joins at once: the second one's tracks are announced before the first has its answer."""
     doctor, patient = await clinic.caller(chromium, "doctor"), await clinic.caller(chromium, "patient")
@@ -166,7 +168,7 @@ async def test_five_seconds_without_network_heal_without_a_click(wired, chromium
     assert not clinic.events("participant.disconnected")
 
 
-@on_both_engines
+@on_the_other_when_long
 async def test_lost_packets_are_sent_again(wired, chromium: Browser) -> None:
     clinic, wire = wired
     doctor, patient = await clinic.caller(chromium, "doctor"), await clinic.caller(chromium, "patient")
@@ -183,7 +185,7 @@ async def test_lost_packets_are_sent_again(wired, chromium: Browser) -> None:
     assert figures["videos"][0]["pli"] < wire.lost / 5
 
 
-@on_both_engines
+@on_the_other_when_long
 async def test_layers_are_sent_when_somebody_needs_them_and_not_before(
     wired: tuple[Clinic, Wire], chromium: Browser
 ) -> None:

@@ -44,6 +44,7 @@ async def test_firefox_and_chromium_see_each_other(
     assert all(one["counters"]["failures"] == 0 for one in stats.values())
 
 
+@pytest.mark.long
 async def test_two_firefoxes_see_each_other(clinic: Clinic, firefox: Any, media_files: Any) -> None:
     pages = [await caller(clinic, firefox, name, media_files) for name in ("doctor", "patient")]
     for page in pages:
