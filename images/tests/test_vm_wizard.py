@@ -84,13 +84,16 @@ def test_nine_pages_make_a_clinic_that_its_administrator_signs_in_to(bare, brows
     bare.plug_in(machines.backup_disk(work / "backup.raw", 512))
     backup = {**SHEETS["backup"], "go": "next"}
     machines.wait_for(lambda: browser.ask("/setup/backup", backup)[0] == 303, "the disk that came is found")
+    # What the machine knows of its network is what it got from there.
+    assert f"{ADDRESS}/24" in browser.ask("/setup/network")[2]
     paper = browser.ask("/setup/paper")[2]
     backup_key, disk_key = re.findall(r"<code>([^<]+)</code>", paper)
     sheets = {**SHEETS, "key": {
         "typed": backup_key.rsplit("-", 1)[-1].lower(), "typed_disk": disk_key.rsplit("-", 1)[-1]}}  # fmt: skip
     for name, values in sheets.items():
         status, to, page = browser.ask(f"/setup/{name}", {**values, "go": "next"})
-        assert status == 303 and to != f"/setup/{name}", (name, page)
+        wrong = re.findall(r'id="(\w+)-error".*?<span>([^<]*)', page)
+        assert status == 303 and to != f"/setup/{name}", (name, wrong)
     assert browser.ask("/setup/summary", {"go": "next"})[:2] == (303, "/")
     seen = set()
 

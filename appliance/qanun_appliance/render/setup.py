@@ -33,6 +33,8 @@ def setup_files(places: Places) -> list[Rendered]:
             families="AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET", capabilities="CAP_NET_BIND_SERVICE CAP_NET_RAW",
             write=[FOLDER], hide=[f"{DATA}/{name}" for name in ("secrets", "keys", "postgresql", "blobs", "recordings", "tls")],
         ),
+        # `ip`, which says what addresses there are, puts down what rights it has got, and ends when it may not even do that.
+        "SystemCallFilter=capset",
         "", "[Install]", "WantedBy=multi-user.target",
     ]  # fmt: skip
     disk = hardened(families="AF_UNIX", network="none", capabilities="CAP_DAC_OVERRIDE")
