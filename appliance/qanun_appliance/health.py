@@ -189,11 +189,13 @@ def definite(show: Callable[[list[str]], str] | None = None) -> dict[str, str]:
     for block in said.split("\n\n"):
         of = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
         unit = of.get("Id", "")
-        how = f"{of.get('Result', '')} {of.get('ExecMainStatus', '')}".strip()
+        # Between two of its starts a service has no result.
+        result = of.get("Result", "")
+        how = "" if result in {"", "success"} else f" ({result} {of.get('ExecMainStatus', '')})"
         if unit in _ONCE and of.get("ActiveState") == "failed":
-            found[_ONCE[unit]] = f"{unit} failed ({how})"
+            found[_ONCE[unit]] = f"{unit} failed{how}"
         elif unit in _AGAIN and int(of.get("NRestarts") or 0) >= _OFTEN:
-            found[_AGAIN[unit]] = f"{unit} ended {of['NRestarts']} times ({how})"
+            found[_AGAIN[unit]] = f"{unit} ended {of['NRestarts']} times{how}"
     return found
 
 

@@ -346,6 +346,7 @@ def test_a_start_is_only_hopeless_when_no_waiting_can_mend_it():
     assert definite(systemd(web=("activating", "exit-code", 1, 6))) == {
         "web": "qanun-web.service ended 6 times (exit-code 1)"
     }
+    assert definite(systemd(web=("activating", "success", 0, 9))) == {"web": "qanun-web.service ended 9 times"}
     assert definite(systemd(migrate=("failed", "timeout", 15, 0))) == {
         "web": "qanun-migrate.service failed (timeout 15)"
     }
