@@ -12,7 +12,7 @@ from qanun_appliance.render.hardening import BLOCK_DEVICES, CONFIGURES, hardened
 FOLDER = "/run/qanun-setup"
 UNITS = (
     "qanun-setup.service", "qanun-setup-work.path", "qanun-setup-work.service", "qanun-setup-console.path",
-    "qanun-setup-console.service",
+    "qanun-setup-console.service", "qanun-setup-disk.service",
 )  # fmt: skip
 
 
@@ -65,6 +65,6 @@ def setup_files(places: Places) -> list[Rendered]:
         + "\n",
     }
     return [
-        Rendered(path=f"/etc/systemd/system/{name}", content=HEAD + texts[name], then=("daemon-reload",))
-        for name in UNITS
+        Rendered(path=f"/etc/systemd/system/{name}", content=HEAD + text, then=("daemon-reload",))
+        for name, text in texts.items()
     ]
