@@ -2,15 +2,17 @@
 so; nobody else sends, stages, plans or goes back, and each of these asks who it is."""
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select
 
-from qanun.api import ConfigurationError
+from qanun.api import ConfigurationError, Unavailable
 from qanun.audit import AuditEvent
 from qanun.tenancy import tenant_session
 from qanun_appliance import incoming
+from qanun_appliance.commands.releasing import _prove_apart
 from qanun_appliance.places import Places
 from qanun_appliance.update import Refused
 from qanun_appliance.update.wishes import plan_restart, planned_moment, stage_what_came
@@ -200,3 +202,33 @@ def test_a_plan_is_written_down_and_taken_back(places):
     assert json.loads((places.reports / "restart.json").read_text())["planned"] == "2026-11-28T22:30:00+00:00"
     assert plan_restart(places, "never\n", now) is None
     assert json.loads((places.reports / "restart.json").read_text())["planned"] == ""
+
+
+def test_before_a_release_is_written_the_nights_own_units_save_and_prove_and_their_reason_is_told(
+    tmp_path, monkeypatch
+):
+    """Whoever writes to the disks has no network itself. A report that is not of now counts as none."""
+    places = Places(tmp_path / "root")
+    places.reports.mkdir(parents=True)
+    asked = tmp_path / "asked"
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    systemctl = programs / "systemctl"
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+
+    def units(**outcomes):
+        """What each unit leaves behind, by a systemctl that starts nothing else."""
+        lines = ["#!/bin/sh", f'echo "$*" >> {asked}', 'case "$2" in']
+        for name, outcome in outcomes.items():
+            lines.append(f"qanun-{name}.service) echo '{json.dumps(outcome)}' > {places.reports}/{name}.json;;")
+        systemctl.write_text("\n".join([*lines, "esac", ""]))
+        systemctl.chmod(0o755)
+
+    units(backup={"well": True, "at": "1"}, drill={"well": True, "at": "1"})
+    _prove_apart(places)
+    assert asked.read_text().splitlines() == ["start qanun-backup.service", "start qanun-drill.service"]
+    with pytest.raises(Unavailable, match="backup: it did not run"):
+        _prove_apart(places)
+    units(backup={"well": True, "at": "2"}, drill={"well": False, "why": "one row differs", "at": "2"})
+    with pytest.raises(Unavailable, match="drill: one row differs"):
+        _prove_apart(places)
