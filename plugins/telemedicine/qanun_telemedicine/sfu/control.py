@@ -6,7 +6,7 @@ Everything here is told or asked through `engine.Engine`; no packet of sound or 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 
 from qanun_telemedicine.sfu import rtcp
@@ -24,6 +24,7 @@ _EVERY_KEY_FRAME = 4
 _EVERY_REPORT = 20
 #: Longer than anything is awaited from who sends: the last gap has been asked for and given up, the last report is out.
 _SILENT_NS = 3_000_000_000
+_NOBODY: frozenset[str] = frozenset()
 #: A publisher is asked for a key frame of one layer at most this often.
 _KEY_FRAME_NS = 500_000_000
 #: Our own SSRC in feedback; nothing is ever sent under it.
@@ -209,27 +210,28 @@ class Control:
             self._ticks += 1
             # One question for all: most people of most rooms are silent at any moment, and each tick of theirs has a cost.
             receiving = self.engine.receiving(time.monotonic_ns() - _SILENT_NS)
+            known = self.rooms.by_transport
+            lively = {known[name].room.id for name in receiving if name in known}
             for room in list(self.rooms):
                 try:
-                    self._tick(room, receiving)
+                    self._tick(room, receiving if room.id in lively else _NOBODY)
                 except Exception:
                     log.exception("control of room %s failed", room.id)
 
-    def _tick(self, room: Room, receiving: set[str]) -> None:
+    def _tick(self, room: Room, receiving: Set[str]) -> None:
         now_ns = time.monotonic_ns()
-        lively = False
         for participant in list(room.participants.values()):
-            if not participant.connected:
+            due = (self._ticks + participant.session) % _EVERY_REPORT == 0
+            if not participant.connected or not (due or receiving):
                 continue
             name = participant.transport.name
             state = self.state(name)
-            if (self._ticks + participant.session) % _EVERY_REPORT == 0:
+            if due:
                 self._second(participant, state, now_ns)
             if state.probes:
                 self._probe(name, state)
             if name not in receiving:
                 continue
-            lively = True
             arrivals = self.engine.take_arrivals(name)
             if arrivals:
                 packets, state.feedback_number = rtcp.transport_feedback(
@@ -239,7 +241,7 @@ class Control:
                     self.engine.send_rtcp(name, packet)
             for ssrc, sequences in self.engine.missing(name, now_ns):
                 self.engine.send_rtcp(name, rtcp.nack(_FEEDBACK_SSRC, ssrc, sequences))
-        if lively and self._ticks % _EVERY_KEY_FRAME == 0:
+        if receiving and self._ticks % _EVERY_KEY_FRAME == 0:
             for track, rid in self.engine.waiting([one.transport.name for one in room.participants.values()]):
                 self.key_frame_needed(track, rid)
             self._listen(room)

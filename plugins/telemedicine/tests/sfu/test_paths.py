@@ -2,6 +2,11 @@
 
 import asyncio
 
+import pytest
+from aioice import stun
+
+from qanun_telemedicine.sfu.transport import heard
+
 from .conftest import until
 from .peer import Peer
 from .test_worker import Inside, inside, pair, talk  # noqa: F401  (a fixture)
@@ -79,9 +84,23 @@ async def test_anothers_room_never_learns_of_it(inside: Inside) -> None:  # noqa
     others = await pair(inside.client, "shifa")
     await talk(doctor, patient)
     await talk(*others)
-    before = [other.heard() for other in others]
+    before = [-1, -1]
+    while before != [other.heard() for other in others]:  # what was said to them is still on its way
+        before = [other.heard() for other in others]
+        await asyncio.sleep(0.3)
     way = await patient.restart(inside.client, "nour")
     way.take()
     await patient.speak(30)
     assert [other.heard() for other in others] == before
     way.end()
+
+
+@pytest.mark.parametrize("address", [("192.0.2.7", 50_000), ("2001:db8::7", 9)])
+def test_the_short_answer_to_a_repeated_check_is_what_a_client_expects(address: tuple[str, int]) -> None:
+    asked = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+    answer = stun.parse_message(heard(asked.transaction_id, address, b"secret"))  # a wrong fingerprint is refused here
+    assert answer.transaction_id == asked.transaction_id
+    assert (answer.message_method, answer.message_class) == (stun.Method.BINDING, stun.Class.RESPONSE)
+    assert answer.attributes["XOR-MAPPED-ADDRESS"] == address
+    assert answer.check_message_integrity(b"secret")
+    assert not answer.check_message_integrity(b"another")
