@@ -156,6 +156,13 @@ def _alone(places: Places, *, check: bool) -> Iterator[None]:
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
+def _folder(path: Path) -> None:
+    """For everybody to pass, like all below /etc, whatever this process leaves to others: the database reads its file there."""
+    for missing in reversed([one for one in (path, *path.parents) if not one.exists()]):
+        missing.mkdir()
+        missing.chmod(0o755)
+
+
 def _write(item: Rendered, places: Places, outcome: Outcome, *, check: bool, owners: bool = True) -> bool:
     path = places.real(item.path)
     wanted = item.content.encode()
@@ -166,7 +173,7 @@ def _write(item: Rendered, places: Places, outcome: Outcome, *, check: bool, own
         outcome.changed.append(item.path)
         outcome.lines += _difference(item, found, mode)
         if not check:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _folder(path.parent)
             if path.is_symlink():
                 path.unlink()
             partial = path.with_name(f".{path.name}.qanun-new")
@@ -202,7 +209,7 @@ def _link(item: Link, places: Places, outcome: Outcome, *, check: bool) -> bool:
     outcome.changed.append(item.path)
     outcome.lines.append(f"link: {item.path} → {item.target}")
     if not check:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _folder(path.parent)
         if path.is_symlink() or path.exists():
             path.unlink()
         path.symlink_to(item.target)

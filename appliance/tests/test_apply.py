@@ -357,3 +357,13 @@ def test_bridges_and_tunnels_of_other_programs_are_no_way_to_this_machine():
         {"ifname": "enp2s0"},
     ]
     assert _usable(links) == ["192.168.7.10", "192.168.7.11"]
+
+
+def test_folders_of_configuration_can_be_passed_whatever_the_process_leaves_to_others(site_table, places, machine):
+    before = os.umask(0o077)
+    try:
+        apply(parse_site(site_table), places, gather()[0].all(SystemService), machine)
+    finally:
+        os.umask(before)
+    closed = [path for path in places.real("/etc").rglob("*") if path.is_dir() and path.stat().st_mode & 0o777 != 0o755]
+    assert closed == [] and places.real("/etc/qanun/postgresql/postgresql.conf").exists()
