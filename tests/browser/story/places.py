@@ -199,6 +199,8 @@ async def chart_recording(house: House, page: Page) -> None:
 async def picture_asked(house: House, page: Page) -> None:
     """The patient reads the question; it is asked anew for every language, and left open here."""
     await house.recorded()
+    # The doctor's other window leaves the call, in which a person is once.
+    await (await house.page("doctor", "ar")).goto("/clinics")
     await page.goto(await house.visit())
     await expect(page.locator("#telemedicine-call")).to_have_attribute("data-running", "true")
     doctor = await house.page("doctor")
