@@ -24,7 +24,7 @@ from qanun_telemedicine.models import IN_PROGRESS, OPEN, Consultation, Participa
 from qanun_telemedicine.moderation import admitted_guest, confirm_place, in_group, write_concern
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.replies import answer
-from qanun_telemedicine.service import captions, encryption, group
+from qanun_telemedicine.service import captions, encryption, group, together
 from qanun_telemedicine.settle import settle
 from qanun_telemedicine.sfu.client import MediaError
 
@@ -38,6 +38,8 @@ class Acts:
         self.socket = socket
         self.open_context = open_context
         self.consultation_id = consultation_id
+        #: Where the call is: the visit itself, or its group's call.
+        self.call_id = consultation_id
         self.connection = uuid.uuid4().hex
         self.place = ""
         self.room = ""
@@ -74,7 +76,9 @@ class Acts:
                     lambda ctx, row, person: captions.answer(ctx, row, person, message.decision, message.version),
                     lock=True, inside=True,
                 )  # fmt: skip
-                await listen(self.open_context, self._worker(), self.consultation_id)
+                await listen(self.open_context, self._worker(), self.call_id)
+            case schemas.GroupAnswer():
+                await self._answer_group(message)
             case schemas.Compared():
                 await self._with_row(
                     lambda ctx, row, person: encryption.compared(ctx, row, person, message.same), inside=True
@@ -107,12 +111,12 @@ class Acts:
                     lambda ctx, row, person: service.decide(ctx, row, person, message.decision, message.version),
                     lock=True, inside=True,
                 )  # fmt: skip
-                await settle(self.open_context, self._worker(), self.consultation_id)
+                await settle(self.open_context, self._worker(), self.call_id)
             case schemas.AskToRecord():
                 await self._ask_to_record(message.on)
             case schemas.AskPicture():
                 await self._with_row(
-                    lambda ctx, row, person: service.ask_picture(ctx, row, message.participant), lock=True
+                    lambda ctx, row, person: service.ask_picture(ctx, row, message.participant), lock=True, inside=True
                 )
             case schemas.AnswerPicture():
                 await self._with_row(
@@ -131,16 +135,22 @@ class Acts:
     # --- acts -------------------------------------------------------------------------------------------------------------
 
     async def _row(self, ctx: Context, *, lock: bool = False) -> tuple[Consultation, Participant]:
-        row = await service.consultation(ctx, self.consultation_id, lock=lock)
+        """The person's own visit, or the group's call for who leads it."""
+        row = await service.call_of(ctx, self.consultation_id, lock=lock)
+        return row, await service.attend(ctx, row)
+
+    async def _call(self, ctx: Context, *, lock: bool = False) -> tuple[Consultation, Participant]:
+        """The call, and the person as the others in it know them. Raises NotFound while they are not let into a group."""
+        row = await service.call_of(ctx, self.call_id, lock=lock)
         return row, await service.attend(ctx, row)
 
     async def _with_row(
         self, act: Callable[[Context, Consultation, Participant], Awaitable[Any]], *, lock: bool = False,
         inside: bool = False,
     ) -> None:  # fmt: skip
-        """`inside`: only for guests who were let in; what others may, the act itself knows."""
+        """`inside`: an act of the call, for guests only when they were let in; what others may, the act itself knows."""
         async with self.open_context() as ctx:
-            row, person = await self._row(ctx, lock=lock)
+            row, person = await (self._call if inside else self._row)(ctx, lock=lock)
             if inside:
                 await admitted_guest(ctx, row)
             await act(ctx, row, person)
@@ -158,6 +168,9 @@ class Acts:
             if row.state != IN_PROGRESS:
                 raise Forbidden("not admitted") if row.state in OPEN else Conflict("the consultation is over")
             await admitted_guest(ctx, row)
+            if row.group_id is not None:
+                await service.depart(ctx, row, person)
+                row, person = await self._call(ctx, lock=True)
             await group.may_come(ctx, row, person)
             await encryption.bring_key(ctx, row, person, key)
             await service.arrive(ctx, row, person, "call", self.connection)
@@ -165,8 +178,8 @@ class Acts:
         await self._with_row(come, lock=True)
         self.place = "call"
         # Who has not been asked must not be recorded.
-        await settle(self.open_context, media, self.consultation_id)
-        await listen(self.open_context, media, self.consultation_id)
+        await settle(self.open_context, media, self.call_id)
+        await listen(self.open_context, media, self.call_id)
         return media
 
     async def _join(self, message: schemas.Join) -> None:
@@ -184,11 +197,26 @@ class Acts:
 
     async def _leave(self) -> None:
         place, self.place = self.place, ""
-        await self._with_row(lambda ctx, row, person: service.depart(ctx, row, person, self.connection))
+        async with self.open_context() as ctx:
+            row, person = await (self._call if place == "call" else self._row)(ctx)
+            await service.depart(ctx, row, person, self.connection)
         if place == "call":
-            with contextlib.suppress(MediaError):
-                await self._worker().client.leave(self.room, self.person)
-            await settle(self.open_context, self._worker(), self.consultation_id)
+            await self._out_of_the_media()
+
+    async def _out_of_the_media(self) -> None:
+        with contextlib.suppress(MediaError):
+            await self._worker().client.leave(self.room, self.person)
+        await settle(self.open_context, self._worker(), self.call_id)
+
+    async def _answer_group(self, message: schemas.GroupAnswer) -> None:
+        """Who does not agree to the group any more is out of its call at once."""
+        was_in = self.place == "call" and message.decision == together.REFUSED
+        if was_in:
+            await self._leave()
+        await self._with_row(
+            lambda ctx, row, person: together.answer(ctx, row, message.decision, message.version, message.name),
+            lock=True,
+        )
 
     async def _enter(self) -> None:
         async def enter(ctx: Context, row: Consultation, person: Participant) -> None:
@@ -208,8 +236,8 @@ class Acts:
                 raise Forbidden("the clinic asks")
             await (service.ask_to_record if on else service.stop_asking)(ctx, row)
 
-        await self._with_row(ask, lock=True)
-        await settle(self.open_context, self._worker(), self.consultation_id)
+        await self._with_row(ask, lock=True, inside=True)
+        await settle(self.open_context, self._worker(), self.call_id)
 
     async def _ask_captions(self, on: bool) -> None:
         async def ask(ctx: Context, row: Consultation, person: Participant) -> None:
@@ -218,13 +246,13 @@ class Acts:
                 raise Unavailable("nothing writes captions on this server")
             await captions.ask(ctx, row, person, on)
 
-        await self._with_row(ask, lock=True)
-        await listen(self.open_context, self._worker(), self.consultation_id)
+        await self._with_row(ask, lock=True, inside=True)
+        await listen(self.open_context, self._worker(), self.call_id)
 
     async def _pause_recording(self, on: bool) -> None:
         async def pause(ctx: Context, row: Consultation, person: Participant) -> None:
             ctx.require(Telemedicine.CONSULTATION_HOLD)
             await service.hold(ctx, row, on)
 
-        await self._with_row(pause, lock=True)
-        await settle(self.open_context, self._worker(), self.consultation_id)
+        await self._with_row(pause, lock=True, inside=True)
+        await settle(self.open_context, self._worker(), self.call_id)

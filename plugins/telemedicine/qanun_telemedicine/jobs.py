@@ -9,7 +9,7 @@ from uuid import UUID
 from qanun.api import Context, Job, Key
 from qanun_telemedicine.nodes.witness import witness
 from qanun_telemedicine.recording import player
-from qanun_telemedicine.service import consultation, deletion, recording, recording_key, retention, shut
+from qanun_telemedicine.service import call_of, deletion, recording, recording_key, retention, shut
 from qanun_telemedicine.service.recording import binding, close_abandoned, folder
 from qanun_telemedicine.service.reviews import ask_about
 
@@ -35,7 +35,7 @@ def _finish(place: Path, key: Key, bound: bytes) -> int | None:
 
 async def close_guests(ctx: Context, consultation_id: str) -> None:
     """The sessions of a finished visit's guests end. Idempotent."""
-    await shut(ctx, await consultation(ctx, UUID(consultation_id)))
+    await shut(ctx, await call_of(ctx, UUID(consultation_id)))
 
 
 async def reckon(ctx: Context) -> None:

@@ -16,7 +16,7 @@ from qanun.api import OpenContext
 from qanun_telemedicine.captions.ear import PATH
 from qanun_telemedicine.captions.line import captions_line
 from qanun_telemedicine.media import Media
-from qanun_telemedicine.service import captions, consultation
+from qanun_telemedicine.service import call_of, captions
 from qanun_telemedicine.sfu.client import MediaError
 
 log = structlog.get_logger("qanun.telemedicine")
@@ -25,7 +25,7 @@ log = structlog.get_logger("qanun.telemedicine")
 async def listen(open_context: OpenContext, media: Media, consultation_id: uuid.UUID) -> None:
     """Bring the tap in line with the answers. A worker that does not answer is told again by the next call of this."""
     async with open_context() as ctx:
-        row = await consultation(ctx, consultation_id, lock=True)
+        row = await call_of(ctx, consultation_id, lock=True)
         line = captions_line(ctx.runtime)
         who = sorted(str(one) for one in await captions.heard(ctx, row)) if line is not None else []
         name = f"captions-{row.id}-{hashlib.sha256(' '.join(who).encode()).hexdigest()[:16]}" if who else ""

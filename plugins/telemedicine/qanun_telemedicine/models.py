@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import BigInteger, CheckConstraint, Index, LargeBinary, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from qanun.api import TenantModel, patient_key, practitioner_key, ref
+from qanun.api import Conflict, TenantModel, patient_key, practitioner_key, ref
 
 SCHEDULED, WAITING, IN_PROGRESS, ENDED, CANCELLED = "scheduled", "waiting", "in-progress", "ended", "cancelled"
 STATES = (SCHEDULED, WAITING, IN_PROGRESS, ENDED, CANCELLED)
@@ -19,7 +19,11 @@ OPEN = (SCHEDULED, WAITING, IN_PROGRESS)
 
 
 class Consultation(TenantModel):
-    """One video visit; an appointment has at most one. `room` is its name at the media worker and tells nothing."""
+    """One video visit; an appointment has at most one. `room` is its name at the media worker and tells nothing.
+
+    A group is a row of this table, too: the call itself, with a title and without a patient. Each of its patients has a visit
+    of their own, with their own identity check, encounter and end, whose `group_id` names that call.
+    """
 
     __tablename__ = "telemedicine_consultation"
     __table_args__ = (
@@ -29,9 +33,16 @@ class Consultation(TenantModel):
         CheckConstraint("mode in ('video', 'voice', 'written')", name="mode"),
         CheckConstraint("state <> 'in-progress' or admitted_at is not null", name="admitted"),
         CheckConstraint("state <> 'ended' or ended_at is not null", name="ended"),
+        CheckConstraint("(patient_id is null) = (title <> '')", name="group"),
+        CheckConstraint("group_id is null or patient_id is not null", name="member"),
+        CheckConstraint("group_answer in ('', 'given', 'refused')", name="group_answer"),
+        Index(
+            "uq_telemedicine_consultation_member", "tenant_id", "group_id", "patient_id", unique=True,
+            postgresql_where="group_id is not null and state <> 'cancelled'",
+        ),
         Index("ix_telemedicine_consultation_day", "tenant_id", "state", "starts_at"),
         Index("ix_telemedicine_consultation_patient", "tenant_id", "patient_id", "starts_at"),
-    )
+    )  # fmt: skip
 
     #: How it is held: one of `MODES`.
     mode: Mapped[str] = mapped_column(default=VIDEO)
@@ -48,7 +59,15 @@ class Consultation(TenantModel):
     place_by: Mapped[str] = mapped_column(default="")
     # Another plugin's row: a typed reference, no foreign key.
     appointment_id: Mapped[uuid.UUID | None]
-    patient_id: Mapped[uuid.UUID] = patient_key()
+    #: Whose visit it is; nobody's for the call of a group.
+    patient_id: Mapped[uuid.UUID | None] = patient_key(nullable=True)
+    #: The call of a group in which this patient's visit is held.
+    group_id: Mapped[uuid.UUID | None] = ref("telemedicine_consultation", nullable=True)
+    #: What a group is called.
+    title: Mapped[str] = mapped_column(default="")
+    #: In a group: whether they agreed to be seen and heard by the others, and what the others call them, as they chose.
+    group_answer: Mapped[str] = mapped_column(default="")
+    shown_as: Mapped[str] = mapped_column(default="")
     practitioner_id: Mapped[uuid.UUID] = practitioner_key()
     starts_at: Mapped[datetime]
     ends_at: Mapped[datetime]
@@ -78,6 +97,13 @@ class Consultation(TenantModel):
     recording_asked_by: Mapped[uuid.UUID | None]
     #: Somebody of the clinic pauses the recording; the consents stand.
     recording_paused_at: Mapped[datetime | None]
+
+    @property
+    def whose(self) -> uuid.UUID:
+        """The patient. Raises Conflict for the call of a group."""
+        if self.patient_id is None:
+            raise Conflict("the call of a group is nobody's visit")
+        return self.patient_id
 
 
 class Participant(TenantModel):

@@ -64,7 +64,7 @@ async def visit_in_chart(
         return None
     values = {
         "consultation": row,
-        "stays": [(person, stay) for person, stay in await service.stays(ctx, row.id) if stay.place == "call"],
+        "stays": [(person, stay) for person, stay in await service.stays(ctx, row) if stay.place == "call"],
         "recordings": await recordings_of(ctx, row.id),
         "check": await service.latest_check(ctx, row.id),
         "may_play": ctx.can(Telemedicine.RECORDING_PLAY),

@@ -172,6 +172,14 @@ class AnswerCaptions(Said, tag="captions-answer"):
     version: str
 
 
+class GroupAnswer(Said, tag="group-answer"):
+    """Whether the patient comes to the group, and what the others call them."""
+
+    decision: str
+    version: str
+    name: Annotated[str, msgspec.Meta(max_length=200)] = ""
+
+
 class Ping(Said, tag="ping"):
     """The page is alive."""
 
@@ -202,6 +210,7 @@ Message = (
     | Compared
     | AskCaptions
     | AnswerCaptions
+    | GroupAnswer
     | Ping
     | Servers
 )

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from sqlalchemy import select
 
-from qanun.api import Context, Key, OpenContext
-from qanun_telemedicine.media import RECORDER, Media
-from qanun_telemedicine.models import Consultation, Recording
+from qanun.api import Context, Key, OpenContext, Unavailable
+from qanun_telemedicine.media import RECORDER, Media, media_of
+from qanun_telemedicine.models import Consultation, Participant, Recording
 from qanun_telemedicine.recording.recorder import options
-from qanun_telemedicine.service import consultation, new_recording, plan, recording_key
+from qanun_telemedicine.service import call_of, new_recording, plan, recording_key
 from qanun_telemedicine.service.recording import binding, folder, paused, stopped
 from qanun_telemedicine.sfu.client import MediaError
 
@@ -27,7 +28,7 @@ log = structlog.get_logger("qanun.telemedicine")
 async def settle(open_context: OpenContext, media: Media, consultation_id: uuid.UUID) -> None:
     """Bring the recording in line with the consents. Raises MediaError when it could not be started."""
     async with open_context() as ctx:
-        row = await consultation(ctx, consultation_id, lock=True)
+        row = await call_of(ctx, consultation_id, lock=True)
         begin = await settle_in(ctx, media, row)
     if begin is not None:
         await _begin(open_context, media, consultation_id, *begin)
@@ -69,7 +70,7 @@ async def _begin(
     open_context: OpenContext, media: Media, consultation_id: uuid.UUID, record: Recording, how: dict[str, Any]
 ) -> None:
     async with open_context() as ctx:
-        row = await consultation(ctx, consultation_id, lock=True)
+        row = await call_of(ctx, consultation_id, lock=True)
         wanted = await plan(ctx, row)
         # A consent may have been withdrawn, or somebody may have come, between the two transactions.
         if wanted.want != "run" or wanted.running is None or wanted.running.id != record.id:
@@ -89,12 +90,27 @@ async def _begin(
 async def recording_failed(open_context: OpenContext, consultation_id: uuid.UUID, media: Media, problem: str) -> None:
     """The recorder stopped by itself (a full disk): everybody is told, the call goes on."""
     async with open_context() as ctx:
-        row = await consultation(ctx, consultation_id, lock=True)
+        row = await call_of(ctx, consultation_id, lock=True)
         wanted = await plan(ctx, row)
         if wanted.running is not None:
             status = await _tell(media.client.stop_recording(str(wanted.running.id)))
             stopped(ctx, row, wanted.running, status, because="fault", problem=problem)
             row.recording_asked_at = row.recording_asked_by = row.recording_paused_at = None
+
+
+async def out_of_the_media(open_context: OpenContext, call_id: uuid.UUID, subject: str) -> None:
+    """Somebody was put out: their page would leave by itself; a page that does not is not asked."""
+    async with open_context() as ctx:
+        row = await call_of(ctx, call_id)
+        found = select(Participant.id).where(Participant.consultation_id == row.id, Participant.subject == subject)
+        person, room, runtime = (await ctx.db.execute(found)).scalar_one_or_none(), row.room, ctx.runtime
+    if person is not None:
+        try:
+            await media_of(runtime).client.leave(room, str(person))
+            # Whoever was still to answer is not waited for any more.
+            await settle(open_context, media_of(runtime), call_id)
+        except (MediaError, Unavailable) as error:
+            log.info("not_in_media", code=error.code)
 
 
 async def _tell(request: Any) -> dict[str, Any]:

@@ -9,20 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 import structlog
 from litestar.exceptions import WebSocketDisconnect
 
-from qanun.api import Context, Invalid, OpenContext, QanunError, Unavailable, still_allowed
+from qanun.api import Context, Invalid, NotFound, OpenContext, QanunError, Unavailable, still_allowed
 from qanun_telemedicine import schemas, service
 from qanun_telemedicine.acts import Acts, Socket
 from qanun_telemedicine.captions.line import Caption, captions_line
 from qanun_telemedicine.media import ice_servers, media_of
-from qanun_telemedicine.models import ADMITTED, IN_PROGRESS, Consultation, Participant
+from qanun_telemedicine.models import ADMITTED, IN_PROGRESS, Consultation
 from qanun_telemedicine.replies import file_of, media_code, tag
-from qanun_telemedicine.service import quality
+from qanun_telemedicine.service import quality, together
 from qanun_telemedicine.service.consultations import TOPIC
 from qanun_telemedicine.service.devices import heard_of
 from qanun_telemedicine.settle import recording_failed, settle
@@ -55,7 +56,11 @@ class Line(Acts):
     async def run(self) -> None:
         async with self.open_context() as ctx:
             row, person = await self._row(ctx)
-            self.room, self.person = row.room, str(person.id)
+            if ctx.actor.kind == "patient" and row.patient_id is None:
+                raise NotFound("consultation")
+            call = await together.call_for(ctx, row)
+            person = person if call.id == row.id else await service.attend(ctx, call)
+            self.call_id, self.room, self.person = call.id, call.room, str(person.id)
             runtime, tenant_id = ctx.runtime, ctx.tenant.id
             servers = ice_servers(ctx, self.person)
         with contextlib.suppress(Unavailable):
@@ -144,9 +149,14 @@ class Line(Acts):
         async with self.open_context() as ctx:
             row, person = await self._row(ctx)
             state = await service.snapshot(ctx, row, person)
-            lines = await self._lines(ctx, row)
+            lines: list[Any] = []
+            authors: Mapping[uuid.UUID, str] = {}
+            if row.group_id is None or row.state == IN_PROGRESS:
+                call = await together.call_for(ctx, row)
+                lines = await self._lines(ctx, call)
+                authors = await together.names(ctx, call, [author for _, author in lines])
             files = await service.attachments_of(ctx, [line.id for line, _ in lines])
-            taken = await self._taken_over(ctx, person)
+            taken = await self._taken_over(ctx)
         if taken:
             await self._close(_TAKEN_OVER)
             return
@@ -157,13 +167,16 @@ class Line(Acts):
             self._last_line = line.id
             await self._send({
                 "type": "said", "id": str(line.id), "client_id": str(line.client_id), "text": line.text,
-                "from": str(author.id), "name": author.name, "me": author.id == person.id, "at": line.sent_at.isoformat(),
+                "from": str(author.id), "name": authors[author.id], "me": str(author.id) == self.person, "at": line.sent_at.isoformat(),
                 "file": file_of(files.get(line.id)),
             })  # fmt: skip
 
     async def _lines(self, ctx: Context, row: Consultation) -> list[Any]:
-        """What was said and this person has not heard; guests hear nothing from before they were let in."""
+        """What was said and this person has not heard; guests, and a group's patients, hear nothing from before they were let
+        in."""
         since = None
+        if ctx.actor.kind == "patient" and row.patient_id is None:
+            since = (await service.consultation(ctx, self.consultation_id)).admitted_at
         if ctx.actor.kind == "guest":
             me = await service.acting_guest(ctx, row.id)
             if me.state != ADMITTED:
@@ -171,19 +184,22 @@ class Line(Acts):
             since = me.admitted_at
         return await service.said(ctx, row.id, after=self._last_line, since=since)
 
-    async def _taken_over(self, ctx: Context, person: Participant) -> bool:
+    async def _taken_over(self, ctx: Context) -> bool:
         """A newer connection of the same person (another tab, another phone) has the call now."""
         if self.place != "call":
             return False
-        here = await service.present(ctx, self.consultation_id)
-        held = [stay.connection for one, stay in here if one.id == person.id and stay.place == "call"]
+        here = await service.present(ctx, self.call_id)
+        held = [stay.connection for one, stay in here if str(one.id) == self.person and stay.place == "call"]
         return bool(held) and held[0] not in ("", self.connection)
 
     async def _notices(self, queue: asyncio.Queue[Any]) -> None:
-        mine = str(self.consultation_id)
+        mine = {str(self.consultation_id), str(self.call_id)}
         while True:
             notice = await queue.get()
-            about_me = notice.topic == TOPIC and notice.ids.get("consultation") == mine
+            # Who leads a group is told of the visits in it.
+            visits = ((self._last_state or {}).get("group") or {}).get("visits", ())
+            about = notice.ids.get("consultation")
+            about_me = notice.topic == TOPIC and (about in mine or about in {one["id"] for one in visits})
             # Others leaving the queue move this patient forward.
             queued = notice.topic == TOPIC and self.place == "lobby"
             if about_me or queued or notice.topic == "core.reconnected":
@@ -210,10 +226,10 @@ class Line(Acts):
                     await self._device(event.participant, event.event == "participant.connected")
                 elif event.event == "recording.lost":
                     # The way from a media node to the recorder broke for long: what goes on is a new part.
-                    await settle(self.open_context, self._worker(), self.consultation_id)
+                    await settle(self.open_context, self._worker(), self.call_id)
                 elif event.event == "recording.failed":
                     problem = str(event.data.get("problem", "failed"))
-                    await recording_failed(self.open_context, self.consultation_id, self._worker(), problem)
+                    await recording_failed(self.open_context, self.call_id, self._worker(), problem)
 
     async def _captions(self, queue: asyncio.Queue[Caption]) -> None:
         """What was said, for who is in the call while captions are on."""
@@ -236,7 +252,7 @@ class Line(Acts):
             return
         self._sampled = now
         async with self.open_context() as ctx:
-            quality.sample(ctx, self.consultation_id, uuid.UUID(self.person), figures, self._seen)
+            quality.sample(ctx, self.call_id, uuid.UUID(self.person), figures, self._seen)
         self._seen = {name: self._seen[name] for name in ("width", "relayed", "network") if name in self._seen}
 
     # --- watching over it -------------------------------------------------------------------------------------------------
@@ -278,12 +294,15 @@ class Line(Acts):
         """The worker was told to stop and did not answer: it is told until it does."""
         if self._media is not None:
             with contextlib.suppress(MediaError):
-                await settle(self.open_context, self._media, self.consultation_id)
+                await settle(self.open_context, self._media, self.call_id)
 
     async def _note_presence(self) -> None:
         async with self.open_context() as ctx:
-            row = await service.consultation(ctx, self.consultation_id)
-            await service.seen(ctx, uuid.UUID(self.person), self.connection)
+            row, person = await self._row(ctx)
+            await service.seen(ctx, person.id, self.connection)
+            if self.place == "call" and row.id != self.call_id and row.state == IN_PROGRESS:
+                row, person = await self._call(ctx)
+                await service.seen(ctx, person.id, self.connection)
             swept = await service.sweep(ctx, row)
             # Also what an act could not bring about: then the worker did not answer, or nobody was left to tell it.
             wrong = row.state == IN_PROGRESS and service.unsettled(await service.plan(ctx, row))
@@ -307,7 +326,7 @@ class Line(Acts):
             return
         with contextlib.suppress(Exception):
             async with self.open_context() as ctx:
-                row, person = await self._row(ctx)
+                row, person = await (self._call if self.place == "call" else self._row)(ctx)
                 await service.loosen(ctx, row, person, self.connection)
 
 

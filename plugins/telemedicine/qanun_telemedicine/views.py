@@ -10,7 +10,7 @@ from typing import Any
 import segno
 from sqlalchemy import select
 
-from qanun.api import N_, Context, Patient, PatientIdentifier, Practitioner, patient_href
+from qanun.api import N_, Context, Patient, PatientIdentifier, Practitioner, find_patients, patient_href
 from qanun_telemedicine import service
 from qanun_telemedicine.models import (
     ADMITTED,
@@ -24,7 +24,7 @@ from qanun_telemedicine.models import (
     Participant,
 )
 from qanun_telemedicine.permissions import Telemedicine
-from qanun_telemedicine.service import captions, quality, written
+from qanun_telemedicine.service import captions, quality, together, written
 from qanun_telemedicine.service.devices import devices_of
 from qanun_telemedicine.service.listing import called, minutes_waiting
 from qanun_telemedicine.service.presence import connected
@@ -32,8 +32,13 @@ from qanun_telemedicine.service.presence import connected
 
 async def people(ctx: Context, row: Consultation) -> tuple[Patient, Practitioner]:
     patient = (await ctx.db.execute(select(Patient).where(Patient.id == row.patient_id))).scalar_one()
+    return patient, await holder(ctx, row)
+
+
+async def holder(ctx: Context, row: Consultation) -> Practitioner:
+    """Whose call it is."""
     found = select(Practitioner).where(Practitioner.id == row.practitioner_id)
-    return patient, (await ctx.db.execute(found)).scalar_one()
+    return (await ctx.db.execute(found)).scalar_one()
 
 
 async def call_view(
@@ -42,10 +47,11 @@ async def call_view(
 ) -> dict[str, Any]:  # fmt: skip
     """Everything that the docked call and its lobby show."""
     patient, practitioner = await people(ctx, row)
+    call = await together.call_for(ctx, row)
     here = await service.present(ctx, row.id)
+    if call.id != row.id:
+        here += [(one, stay) for one, stay in await service.present(ctx, call.id) if one.patient_id == patient.id]
     check = await service.latest_check(ctx, row.id)
-    person = f"User/{ctx.actor.id}"
-    question, sentences = service.wording(ctx.locale, "staff")
     identifiers = select(PatientIdentifier).where(PatientIdentifier.patient_id == patient.id).limit(20)
     may_hold = ctx.can(Telemedicine.CONSULTATION_HOLD)
     return {
@@ -60,12 +66,8 @@ async def call_view(
         "waited": minutes_waiting(row, ctx.now),
         "patient_here": any(one.kind == "patient" and connected(ctx, stay) for one, stay in here),
         "link": await service.invitation_link(ctx, row) if row.state in (SCHEDULED, WAITING) else "",
-        "mine": any(one.subject == person and stay.place == "call" for one, stay in here),
-        "question": question,
-        "sentences": sentences,
-        "wording_version": service.wording_version("staff"),
-        "picture_words": service.picture_wording(ctx.locale),
-        "captions_words": captions.wording(ctx.locale),
+        **await _dock(ctx, call),
+        "group": call if call.id != row.id else None,
         "chart": patient_href(ctx, patient.id),
         "values": dict(values or {}),
         "errors": dict(errors or {}),
@@ -76,6 +78,81 @@ async def call_view(
         **await room_view(ctx, row),
         **place_view(ctx, row),
     }
+
+
+async def _dock(ctx: Context, call: Consultation) -> dict[str, Any]:
+    """What the docked call itself needs, of one patient or of a group."""
+    person = f"User/{ctx.actor.id}"
+    question, sentences = service.wording(ctx.locale, "staff")
+    here = await service.present(ctx, call.id)
+    return {
+        "call": call,
+        "mine": any(one.subject == person and stay.place == "call" for one, stay in here),
+        "question": question,
+        "sentences": sentences,
+        "wording_version": service.wording_version("staff"),
+        "picture_words": service.picture_wording(ctx.locale),
+        "captions_words": captions.wording(ctx.locale),
+    }
+
+
+async def group_view(
+    ctx: Context, call: Consultation, *, query: str = "", values: Mapping[str, Any] | None = None,
+    errors: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """A group's page: who comes, where they are, and the call."""
+    may_invite = ctx.can(Telemedicine.CONSULTATION_INVITE)
+    lines = await service.said(ctx, call.id) if ctx.can(Telemedicine.CONVERSATION_READ) else []
+    names = await together.names(ctx, call, [author for _, author in lines])
+    found = await find_patients(ctx, query) if may_invite and len(query.strip()) >= 2 else []
+    return {
+        **await _dock(ctx, call),
+        **await members_view(ctx, call),
+        **await guests_view(ctx, call),
+        "consultation": call,
+        "patient": None,
+        "practitioner": await holder(ctx, call),
+        "with_whom": called(ctx, await holder(ctx, call)),
+        "open": call.state in OPEN,
+        "may_read_said": ctx.can(Telemedicine.CONVERSATION_READ),
+        "lines": [(line, names[author.id]) for line, author in lines],
+        "query": query,
+        "found": found,
+        "most": together.MOST_PATIENTS,
+        "values": dict(values or {}),
+        "errors": dict(errors or {}),
+    }
+
+
+async def members_view(ctx: Context, call: Consultation) -> dict[str, Any]:
+    """Who comes to a group."""
+    may_invite = ctx.can(Telemedicine.CONSULTATION_INVITE)
+    return {
+        "group": call,
+        "members": await together.members_seen(ctx, call, links=may_invite),
+        "may_invite": may_invite,
+        "may_hold": ctx.can(Telemedicine.CONSULTATION_HOLD),
+    }
+
+
+async def new_group_view(
+    ctx: Context, *, values: Mapping[str, Any] | None = None, errors: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """A group that is to be planned."""
+    soon = ctx.local(ctx.now)
+    usual = {
+        "practitioner": str(ctx.actor.practitioner_id or ""), "date": soon.date().isoformat(),
+        "time": f"{(soon.hour + 1) % 24:02}:00", "minutes": "60",
+    }  # fmt: skip
+    return {
+        "practitioners": [(str(one.id), called(ctx, one)) for one in await written.answerers(ctx)],
+        "lengths": [
+            (str(one), ctx.locale.ngettext("%(count)s minute", "%(count)s minutes", one, domain="qanun_telemedicine") % {"count": one})
+            for one in together.LENGTHS
+        ],
+        "values": {**usual, **dict(values or {})},
+        "errors": dict(errors or {}),
+    }  # fmt: skip
 
 
 def place_view(ctx: Context, row: Consultation) -> dict[str, Any]:
@@ -151,7 +228,7 @@ async def room_view(
     may = ctx.can(Telemedicine.CONSULTATION_HOLD) or (
         ctx.can(Telemedicine.CONSULTATION_INVITE) and row.state != IN_PROGRESS
     )
-    open_ = row.state in OPEN
+    open_ = row.state in OPEN and row.group_id is None
     return {
         "consultation": row,
         "notices": await service.notices_of(ctx, row.id),
@@ -179,6 +256,7 @@ async def announce_view(
         "rows": rows,
         "now": ctx.now,
         "asked": [(one, called(ctx, one.practitioner)) for one in await written.asked(ctx)],
+        "groups": [(call, called(ctx, leader), many) for call, leader, many in await together.groups_of_the_day(ctx)],
         "hours": await written.hours(ctx),
         "may_promise": ctx.can(Telemedicine.TERMS_MANAGE),
         "terms_values": {"hours": str(await written.hours(ctx)), **dict(terms or {})},
@@ -235,11 +313,11 @@ async def ask_view(
 
 async def visit_view(ctx: Context, row: Consultation, *, guest: Guest | None = None) -> dict[str, Any]:
     """The patient's page of a visit, or a guest's: the same steps; a guest's names nobody but whom they will meet."""
-    _, practitioner = await people(ctx, row)
+    practitioner = await holder(ctx, row)
     kind = "guest" if guest else "patient"
     question, sentences = service.wording(ctx.locale, kind)
     me = f"Guest/{guest.id}" if guest else f"Patient/{row.patient_id}"
-    mine = [stay for person, stay in await service.stays(ctx, row.id) if person.subject == me and stay.place == "call"]
+    mine = [stay for person, stay in await service.stays(ctx, row) if person.subject == me and stay.place == "call"]
     let_in = row.state == IN_PROGRESS and (guest is None or guest.state == ADMITTED)
     waits = row.state == WAITING if guest is None else guest.state == WAITING and row.state in OPEN
     own = f"/guest/{ctx.tenant.slug}" if guest else f"/portal/{ctx.tenant.slug}"
@@ -254,6 +332,9 @@ async def visit_view(ctx: Context, row: Consultation, *, guest: Guest | None = N
         "picture_words": service.picture_wording(ctx.locale),
         "captions_words": captions.wording(ctx.locale),
         "guest": guest,
+        "group": await together.call_for(ctx, row) if row.group_id else None,
+        "group_words": together.wording(ctx.locale),
+        "group_wording": together.WORDING,
         "concern": "" if guest else row.concern,
         "address": address,
         **place_view(ctx, row),
@@ -298,7 +379,7 @@ async def whole_view(ctx: Context, row: Consultation) -> dict[str, Any]:
         "connections": await quality.of_consultation(ctx, row.id) if ctx.can(Telemedicine.QUALITY_READ) else [],
         "fair": quality.FAIR,
         "poor": quality.POOR,
-        "stays": await service.stays(ctx, row.id),
+        "stays": await service.stays(ctx, row),
         "recordings": await service.recordings_of(ctx, row.id),
         "pictures": await service.pictures_of(ctx, row.id),
         "may_see": ctx.can(Telemedicine.PICTURE_READ),

@@ -101,7 +101,7 @@ async def test_no_socket_opens_for_another_clinic_another_patient_or_nobody(clin
         assert page.heard == []
         assert page.closed is not None, "and it is told at once"
     async with clinic.context() as ctx:
-        assert [person.kind for person, _ in await service.stays(ctx, visit.id)] == ["patient"]
+        assert [person.kind for person, _ in await service.stays(ctx, await visit.row())] == ["patient"]
     assert (await visit.page("patient")).accepted
 
 

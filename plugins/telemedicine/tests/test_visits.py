@@ -201,7 +201,7 @@ async def test_reception_renews_a_link_while_there_is_something_to_come_to(clini
 
 async def stays_of(visit) -> list[tuple[str, str, bool]]:
     async with visit.acting() as (ctx, row, _):
-        return [(person.kind, stay.place, stay.left_at is None) for person, stay in await service.stays(ctx, row.id)]
+        return [(person.kind, stay.place, stay.left_at is None) for person, stay in await service.stays(ctx, row)]
 
 
 async def test_coming_back_continues_the_stay_and_a_long_absence_ends_it(clinic, book):

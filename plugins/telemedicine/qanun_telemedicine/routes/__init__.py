@@ -4,6 +4,7 @@ from qanun_telemedicine.routes.attachments import GuestFilesController, PatientF
 from qanun_telemedicine.routes.consents import ConsentsController
 from qanun_telemedicine.routes.devices import DevicesController
 from qanun_telemedicine.routes.export import ExportController
+from qanun_telemedicine.routes.groups import GroupsController
 from qanun_telemedicine.routes.guests import GuestsController, GuestVisitController
 from qanun_telemedicine.routes.kept import KeptController
 from qanun_telemedicine.routes.my_recording import MyRecordingController
@@ -22,6 +23,7 @@ ROUTES = (
     VisitController,
     GuestsController,
     GuestVisitController,
+    GroupsController,
     WaitingRoomController,
     QualityController,
     WrittenController,

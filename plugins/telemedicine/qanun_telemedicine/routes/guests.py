@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-import structlog
 from litestar import Controller, Request, Response, WebSocket
-from sqlalchemy import select
 
 from qanun.api import (
     Conflict,
@@ -17,7 +15,6 @@ from qanun.api import (
     Form,
     Invalid,
     OpenContext,
-    Unavailable,
     fragment,
     get,
     page,
@@ -26,16 +23,12 @@ from qanun.api import (
     websocket,
 )
 from qanun_telemedicine import service
-from qanun_telemedicine.media import media_of
-from qanun_telemedicine.models import ADMITTED, Consultation, Guest, Participant
+from qanun_telemedicine.models import ADMITTED, Consultation, Guest
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.service.guests import LOCKED
-from qanun_telemedicine.settle import settle
-from qanun_telemedicine.sfu.client import MediaError
+from qanun_telemedicine.settle import out_of_the_media
 from qanun_telemedicine.sockets import Line
 from qanun_telemedicine.views import guests_view, visit_view
-
-log = structlog.get_logger("qanun.telemedicine")
 
 Request_ = Request[Any, Any, Any]
 
@@ -49,12 +42,12 @@ class GuestsController(Controller):
 
     @get("/", permission=Telemedicine.CONSULTATION_READ, live=True)
     async def guests(self, ctx: Context, consultation_id: UUID) -> Response[str]:
-        row = await service.consultation(ctx, consultation_id)
+        row = await service.call_of(ctx, consultation_id)
         return fragment(ctx, _LIST, **await guests_view(ctx, row))
 
     @post("/", permission=Telemedicine.CONSULTATION_INVITE)
     async def invite(self, ctx: Context, consultation_id: UUID, form: Form) -> Response[str]:
-        row = await service.consultation(ctx, consultation_id, lock=True)
+        row = await service.call_of(ctx, consultation_id, lock=True)
         try:
             await service.invite_to(ctx, row, form.text("name"), form.text("role"))
         except Invalid as error:
@@ -68,16 +61,16 @@ class GuestsController(Controller):
     ) -> Response[str]:
         """A new link; the old one, and whoever came by it, is out."""
         async with open_context() as ctx:
-            row = await service.consultation(ctx, consultation_id, lock=True)
+            row = await service.call_of(ctx, consultation_id, lock=True)
             guest = await service.guest(ctx, row, guest_id)
             _may_put_out(ctx, guest)
             await service.renew(ctx, row, guest)
-        await _out_of_the_media(open_context, consultation_id, guest_id)
+        await out_of_the_media(open_context, consultation_id, f"Guest/{guest_id}")
         return await _after(request, open_context, consultation_id)
 
     @post("/{guest_id:uuid}/admit", permission=Telemedicine.CONSULTATION_HOLD)
     async def admit(self, ctx: Context, consultation_id: UUID, guest_id: UUID, form: Form) -> Response[str]:
-        row = await service.consultation(ctx, consultation_id, lock=True)
+        row = await service.call_of(ctx, consultation_id, lock=True)
         guest = await service.guest(ctx, row, guest_id)
         try:
             await service.admit_guest(ctx, row, guest, form.all("way"))
@@ -94,11 +87,11 @@ class GuestsController(Controller):
     ) -> Response[str]:
         """Out of the call at once, whatever their page does; who is in the call is put out only by who holds it."""
         async with open_context() as ctx:
-            row = await service.consultation(ctx, consultation_id, lock=True)
+            row = await service.call_of(ctx, consultation_id, lock=True)
             guest = await service.guest(ctx, row, guest_id)
             _may_put_out(ctx, guest)
             await service.remove(ctx, row, guest)
-        await _out_of_the_media(open_context, consultation_id, guest_id)
+        await out_of_the_media(open_context, consultation_id, f"Guest/{guest_id}")
         return await _after(request, open_context, consultation_id)
 
 
@@ -107,28 +100,11 @@ def _may_put_out(ctx: Context, guest: Guest) -> None:
         raise Forbidden("only who holds the visit puts people out of it")
 
 
-async def _out_of_the_media(open_context: OpenContext, consultation_id: UUID, guest_id: UUID) -> None:
-    """Their page would leave by itself; a page that does not is not asked."""
-    async with open_context() as ctx:
-        row = await service.consultation(ctx, consultation_id)
-        found = select(Participant.id).where(
-            Participant.consultation_id == row.id, Participant.subject == f"Guest/{guest_id}"
-        )
-        person, room, runtime = (await ctx.db.execute(found)).scalar_one_or_none(), row.room, ctx.runtime
-    if person is not None:
-        try:
-            await media_of(runtime).client.leave(room, str(person))
-            # Whoever was still to answer is not waited for any more.
-            await settle(open_context, media_of(runtime), consultation_id)
-        except (MediaError, Unavailable) as error:
-            log.info("guest_not_in_media", code=error.code)
-
-
 async def _after(request: Request_, open_context: OpenContext, consultation_id: UUID) -> Response[str]:
     if request.headers.get("hx-request") != "true":
         return redirect(None, f"/telemedicine/consultations/{consultation_id}")
     async with open_context() as ctx:
-        return await _shown(ctx, await service.consultation(ctx, consultation_id))
+        return await _shown(ctx, await service.call_of(ctx, consultation_id))
 
 
 async def _shown(
@@ -149,7 +125,7 @@ class GuestVisitController(Controller):
 
     @get("/{consultation_id:uuid}", permission=Telemedicine.GUEST_ATTEND, audience="guest")
     async def visit(self, ctx: Context, clinic: str, consultation_id: UUID, relay: str = "") -> Response[str]:
-        row = await service.consultation(ctx, consultation_id)
+        row = await service.call_of(ctx, consultation_id)
         guest = await service.acting_guest(ctx, row.id)
         ctx.audit(
             "telemedicine.visit.open", patient_id=row.patient_id, entity=service.reference(row),

@@ -9,6 +9,7 @@ from litestar import Controller, Response
 from qanun.api import Context, get, page, post, redirect
 from qanun_telemedicine import service
 from qanun_telemedicine.permissions import Telemedicine
+from qanun_telemedicine.service import together
 from qanun_telemedicine.service.listing import called
 from qanun_telemedicine.views import people
 
@@ -20,7 +21,7 @@ class MyRecordingController(Controller):
     async def shown(self, ctx: Context, clinic: str, consultation_id: UUID) -> Response[str]:
         row = await service.consultation(ctx, consultation_id)
         _, practitioner = await people(ctx, row)
-        me = await service.attend(ctx, row)
+        me = await service.attend(ctx, await together.call_for(ctx, row))
         ctx.audit("telemedicine.visit.open", patient_id=row.patient_id, entity=service.reference(row))
         return page(
             ctx, "telemedicine/my_recording.html", consultation=row, with_whom=called(ctx, practitioner),

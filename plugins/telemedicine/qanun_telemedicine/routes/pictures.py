@@ -8,8 +8,9 @@ from litestar import Controller, Response
 
 from qanun.api import Context, Form, Invalid, get, json_response, post, redirect
 from qanun_telemedicine import service
+from qanun_telemedicine.models import Consultation, Participant
 from qanun_telemedicine.permissions import Telemedicine
-from qanun_telemedicine.service import pictures
+from qanun_telemedicine.service import pictures, together
 from qanun_telemedicine.service.jpeg import MOST_OCTETS
 
 
@@ -43,16 +44,21 @@ class PicturesController(Controller):
         return redirect(ctx, f"/telemedicine/consultations/{consultation_id}")
 
 
+async def _me(ctx: Context, row: Consultation) -> Participant:
+    """The patient as who was in the call, which may have been a group's."""
+    return await service.attend(ctx, await together.call_for(ctx, row))
+
+
 class MyPicturesController(Controller):
     path = "/portal/{clinic:str}/visits/{consultation_id:uuid}/pictures/{picture_id:uuid}"
 
     @get("/", permission=Telemedicine.VISIT_ATTEND, audience="portal")
     async def shown(self, ctx: Context, clinic: str, consultation_id: UUID, picture_id: UUID) -> Response[bytes]:
         row = await service.consultation(ctx, consultation_id)
-        return _picture(await pictures.picture_bytes(ctx, row, picture_id, mine=await service.attend(ctx, row)))
+        return _picture(await pictures.picture_bytes(ctx, row, picture_id, mine=await _me(ctx, row)))
 
     @post("/take-back", permission=Telemedicine.VISIT_ATTEND, audience="portal")
     async def take_back(self, ctx: Context, clinic: str, consultation_id: UUID, picture_id: UUID) -> Response[str]:
         row = await service.consultation(ctx, consultation_id)
-        await pictures.take_picture_back(ctx, row, await service.attend(ctx, row), picture_id)
+        await pictures.take_picture_back(ctx, row, await _me(ctx, row), picture_id)
         return redirect(ctx, f"/portal/{clinic}/visits/{consultation_id}/recording")

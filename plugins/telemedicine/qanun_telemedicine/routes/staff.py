@@ -29,7 +29,7 @@ from qanun_telemedicine.media import media_of
 from qanun_telemedicine.models import IN_PROGRESS, OPEN, VIDEO, VOICE, WRITTEN, Consultation
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.service import written
-from qanun_telemedicine.settle import settle_in
+from qanun_telemedicine.settle import out_of_the_media, settle_in
 from qanun_telemedicine.sfu.client import MediaError
 from qanun_telemedicine.sockets import Line
 from qanun_telemedicine.views import announce_view, call_view, chips_view, place_view, whole_view
@@ -43,7 +43,7 @@ def _place(ctx: Context, row: Consultation) -> str:
     """Where this person holds or reads a visit."""
     if row.mode == WRITTEN:
         return f"/telemedicine/written/{row.id}"
-    chart = patient_href(ctx, row.patient_id) if row.state in OPEN and ctx.can(Telemedicine.CONSULTATION_HOLD) else ""
+    chart = patient_href(ctx, row.whose) if row.state in OPEN and ctx.can(Telemedicine.CONSULTATION_HOLD) else ""
     return chart or f"/telemedicine/consultations/{row.id}"
 
 
@@ -76,7 +76,9 @@ class StaffController(Controller):
     @get("/consultations/{consultation_id:uuid}", permission=Telemedicine.CONSULTATION_READ)
     async def consultation(self, ctx: Context, consultation_id: UUID) -> Response[str]:
         """One consultation: what happened, and while it is open, the call itself."""
-        row = await service.consultation(ctx, consultation_id)
+        row = await service.call_of(ctx, consultation_id)
+        if row.patient_id is None:
+            return redirect(ctx, f"/telemedicine/groups/{row.id}")
         if row.mode == WRITTEN and ctx.can(Telemedicine.CONVERSATION_READ):
             return redirect(ctx, _place(ctx, row))
         ctx.audit(
@@ -164,7 +166,7 @@ class StaffController(Controller):
         """End for everybody. The recording stops before the visit is closed, the room closes after it."""
         async with open_context() as ctx:
             row = await service.consultation(ctx, consultation_id, lock=True)
-            running = row.state == IN_PROGRESS
+            running, group_id, patient_id = row.state == IN_PROGRESS, row.group_id, row.patient_id
             await service.end(ctx, row)
             await ctx.db.flush()
             try:
@@ -172,6 +174,10 @@ class StaffController(Controller):
             except (MediaError, Unavailable):
                 await service.recording_lost(ctx, row)
             room, runtime = row.room, ctx.runtime
+        if group_id is not None:
+            # The others go on.
+            await out_of_the_media(open_context, group_id, f"Patient/{patient_id}")
+            return redirect(None, f"/telemedicine/groups/{group_id}")
         if running:
             try:
                 await media_of(runtime).client.close_room(room)

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from sqlalchemy import select
 
-from qanun.api import N_, Context, Invalid, NotFound, ResourceRef, new_id
+from qanun.api import N_, Conflict, Context, Invalid, NotFound, ResourceRef, new_id
 from qanun_telemedicine.models import Attachment, ChatMessage, Consultation, Participant
 from qanun_telemedicine.service.chat import say
 
@@ -42,6 +42,8 @@ async def attach(
 
     Raises Invalid (no file, too large, not one of `TYPES`) and what `say` raises.
     """
+    if row.patient_id is None or row.group_id is not None:
+        raise Conflict("no files are sent in a group")
     kind = recognised(content)
     name = _clean(name, kind)
     line = await say(ctx, row, person, client_id, text.strip() or name)

@@ -74,7 +74,7 @@ async def heard(ctx: Context, row: Consultation) -> frozenset[uuid.UUID]:
 
 def _note(ctx: Context, row: Consultation, type: str, person: Participant, detail: dict[str, str]) -> None:
     ctx.audit(
-        type, patient_id=row.patient_id, entity=ResourceRef("Consultation", row.id),
+        type, patient_id=row.patient_id or person.patient_id, entity=ResourceRef("Consultation", row.id),
         detail={"participant": str(person.id), **detail},
     )  # fmt: skip
     ctx.notify("telemedicine.consultation", consultation=row.id, patient=row.patient_id)

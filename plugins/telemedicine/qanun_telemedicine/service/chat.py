@@ -33,7 +33,7 @@ async def say(ctx: Context, row: Consultation, person: Participant, client_id: u
     ctx.db.add(line)
     await ctx.db.flush()
     ctx.audit(
-        "telemedicine.chat.send", patient_id=row.patient_id, entity=ResourceRef("Consultation", row.id),
+        "telemedicine.chat.send", patient_id=row.patient_id or person.patient_id, entity=ResourceRef("Consultation", row.id),
         detail={"message": str(line.id)},
     )  # fmt: skip
     ctx.notify("telemedicine.consultation", consultation=row.id, patient=row.patient_id)

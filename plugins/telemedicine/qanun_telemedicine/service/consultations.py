@@ -52,11 +52,16 @@ _VIRTUAL = "VR"
 
 NOT_CONFIRMED = "the patient's identity is not confirmed"
 NOBODY_WAITS = "nobody waits for this consultation"
+NOT_AGREED = "the patient did not agree to come to the group"
+NO_GROUP = "the call of the group does not run"
 NO_PRACTITIONER = "only who treats patients here begins a visit"
 #: What a refused admission says on the screen.
 REFUSALS: dict[str, object] = {
     NOT_CONFIRMED: N_("Confirm who the patient is first."),
     NOBODY_WAITS: N_("The patient is not in the waiting room."),
+    NOT_AGREED: N_("The patient did not agree to come to the group."),
+    NO_GROUP: N_("The call of the group does not run. Begin it first."),
+    guests.LOCKED_GROUP: guests.LOCKED,
 }
 
 
@@ -70,16 +75,43 @@ def changed(ctx: Context, row: Consultation) -> None:
 
 
 async def consultation(ctx: Context, id: uuid.UUID, *, lock: bool = False) -> Consultation:
-    """Raises NotFound for an unknown one, another clinic's, and, for a patient or guest, one that is not theirs."""
-    statement = select(Consultation).where(Consultation.id == id)
-    if lock:
-        statement = statement.with_for_update().execution_options(populate_existing=True)
-    row = (await ctx.db.execute(statement)).scalar_one_or_none()
-    if row is None or (ctx.actor.kind == "patient" and row.patient_id != ctx.actor.patient_id):
+    """A patient's visit. Raises NotFound for an unknown one, another clinic's, the call of a group, and, for a patient or
+    guest, one that is not theirs."""
+    row = await _found(ctx, id, lock)
+    if (
+        row is None
+        or row.patient_id is None
+        or (ctx.actor.kind == "patient" and row.patient_id != ctx.actor.patient_id)
+    ):
         raise NotFound("consultation")
     if ctx.actor.kind == "guest":
         await presence.acting_guest(ctx, row.id)
     return row
+
+
+async def call_of(ctx: Context, id: uuid.UUID, *, lock: bool = False) -> Consultation:
+    """Where people are in a call: a visit as `consultation` gives it, or a group's call. Raises NotFound, for a patient also
+    for a group in which they are not at this moment."""
+    row = await _found(ctx, id, lock)
+    if row is None or row.patient_id is not None:
+        return await consultation(ctx, id, lock=lock)
+    if ctx.actor.kind == "guest":
+        await presence.acting_guest(ctx, row.id)
+    elif ctx.actor.kind == "patient":
+        mine = select(Consultation.id).where(
+            Consultation.group_id == row.id, Consultation.patient_id == ctx.actor.patient_id,
+            Consultation.state == IN_PROGRESS, Consultation.group_answer == "given",
+        )  # fmt: skip
+        if (await ctx.db.execute(mine.limit(1))).first() is None:
+            raise NotFound("consultation")
+    return row
+
+
+async def _found(ctx: Context, id: uuid.UUID, lock: bool) -> Consultation | None:
+    statement = select(Consultation).where(Consultation.id == id)
+    if lock:
+        statement = statement.with_for_update().execution_options(populate_existing=True)
+    return (await ctx.db.execute(statement)).scalar_one_or_none()
 
 
 async def for_appointment(ctx: Context, appointment_id: uuid.UUID) -> Consultation | None:
@@ -103,7 +135,7 @@ async def prepare(
         encrypted=encrypted,
     )  # fmt: skip
     ctx.db.add(row)
-    await _invite(ctx, row)
+    await invite_patient(ctx, row)
     ctx.audit(
         "telemedicine.consultation.schedule", patient_id=row.patient_id, entity=reference(row),
         detail={"encrypted": encrypted},
@@ -136,15 +168,16 @@ async def begin_now(ctx: Context, patient_id: uuid.UUID, *, mode: str = VIDEO) -
         starts_at=ctx.now, ends_at=ctx.now + AD_HOC_LENGTH, state=SCHEDULED, room=random_token(), concern="", mode=mode,
     )  # fmt: skip
     ctx.db.add(row)
-    await _invite(ctx, row)
+    await invite_patient(ctx, row)
     ctx.audit("telemedicine.consultation.begin", patient_id=row.patient_id, entity=reference(row))
     changed(ctx, row)
     return row
 
 
-async def _invite(ctx: Context, row: Consultation) -> str:
+async def invite_patient(ctx: Context, row: Consultation) -> str:
+    """A link for the patient of this visit, kept sealed, so that it can be copied again."""
     path = f"/portal/{ctx.tenant.slug}/visits/{row.id}"
-    token = await invite(ctx, row.patient_id, path)
+    token = await invite(ctx, row.whose, path)
     row.invitation = await ctx.keys.seal(ctx.db, ctx.tenant.id, token.encode(), _SEAL, str(row.id))
     return _link(ctx, token)
 
@@ -165,7 +198,7 @@ async def renew_invitation(ctx: Context, row: Consultation) -> str:
     """A fresh link, for a patient who lost the first. Raises Conflict when the visit is over."""
     if row.state not in OPEN:
         raise Conflict("the consultation is over")
-    link = await _invite(ctx, row)
+    link = await invite_patient(ctx, row)
     ctx.audit("telemedicine.invitation.renew", patient_id=row.patient_id, entity=reference(row))
     return link
 
@@ -176,11 +209,13 @@ async def enter_waiting_room(ctx: Context, row: Consultation, person: Participan
         raise Conflict("the consultation is over")
     if row.state == IN_PROGRESS:
         return
+    if row.group_id is not None and row.group_answer != "given":
+        raise Conflict("they did not agree to come to the group", code="group")
     await presence.arrive(ctx, row, person, "lobby", connection)
     if row.state == SCHEDULED:
         row.state, row.waiting_since = WAITING, ctx.now
         ctx.audit("telemedicine.patient.wait", patient_id=row.patient_id, entity=reference(row))
-        ctx.emit(PatientWaiting(consultation_id=row.id, appointment_id=row.appointment_id, patient_id=row.patient_id))
+        ctx.emit(PatientWaiting(consultation_id=row.id, appointment_id=row.appointment_id, patient_id=row.whose))
         ctx.notify("telemedicine.waiting", consultation=row.id, practitioner=row.practitioner_id)
     changed(ctx, row)
 
@@ -208,6 +243,8 @@ async def admit(ctx: Context, row: Consultation) -> None:
     check = await latest_check(ctx, row.id)
     if check is None or check.outcome != "confirmed":
         raise Conflict(NOT_CONFIRMED)
+    if row.group_id is not None:
+        await _into_the_group(ctx, row)
     row.state, row.admitted_at, row.admitted_by = IN_PROGRESS, ctx.now, ctx.actor.id
     row.encounter_id = await _open_encounter(ctx, row)
     ctx.audit(
@@ -216,11 +253,23 @@ async def admit(ctx: Context, row: Consultation) -> None:
     )  # fmt: skip
     ctx.emit(
         ConsultationAdmitted(
-            consultation_id=row.id, appointment_id=row.appointment_id, patient_id=row.patient_id,
+            consultation_id=row.id, appointment_id=row.appointment_id, patient_id=row.whose,
             encounter_id=row.encounter_id,
         )
     )  # fmt: skip
     changed(ctx, row)
+
+
+async def _into_the_group(ctx: Context, row: Consultation) -> None:
+    """Raises Conflict for who did not agree to it, and while its call does not run or is locked."""
+    if row.group_answer != "given":
+        raise Conflict(NOT_AGREED)
+    call = (await ctx.db.execute(select(Consultation).where(Consultation.id == row.group_id))).scalar_one()
+    if call.state != IN_PROGRESS:
+        raise Conflict(NO_GROUP)
+    if call.locked_at is not None:
+        raise Conflict(guests.LOCKED_GROUP)
+    changed(ctx, call)
 
 
 async def end(ctx: Context, row: Consultation) -> None:
@@ -230,11 +279,15 @@ async def end(ctx: Context, row: Consultation) -> None:
     if row.state != IN_PROGRESS:
         raise Conflict("the consultation is not in progress")
     await presence.close_all(ctx, row)
+    if row.group_id is not None:
+        call = (await ctx.db.execute(select(Consultation).where(Consultation.id == row.group_id))).scalar_one()
+        await presence.close_member(ctx, call, row.whose)
+        changed(ctx, call)
     await guests.close_all(ctx, row)
     await encryption.forget(ctx, row)
     row.state, row.ended_at, row.ended_by, row.invitation = ENDED, ctx.now, ctx.actor.id, None
     row.recording_asked_at = row.recording_asked_by = row.recording_paused_at = row.captions_asked_at = None
-    stays = await presence.stays(ctx, row.id)
+    stays = await presence.stays(ctx, row)
     if row.encounter_id is not None:
         known = await ctx.records.read("Encounter", row.encounter_id)
         await ctx.records.update("Encounter", row.encounter_id, _closing(row, stays, ctx.now, known))
@@ -244,7 +297,7 @@ async def end(ctx: Context, row: Consultation) -> None:
     )  # fmt: skip
     ctx.emit(
         ConsultationEnded(
-            consultation_id=row.id, appointment_id=row.appointment_id, patient_id=row.patient_id,
+            consultation_id=row.id, appointment_id=row.appointment_id, patient_id=row.whose,
             encounter_id=row.encounter_id,
         )
     )  # fmt: skip
@@ -320,15 +373,24 @@ def _closing(
         else:
             target = ""
         individual = {"display": person.name, **({"reference": target} if target else {})}
+        # In a group who leads it was there before this patient came.
+        start = max(stay.joined_at, row.admitted_at or stay.joined_at)
         participants.append({
             "individual": individual,
             "type": [{"text": person.role or person.kind}],
-            "period": {"start": stay.joined_at.isoformat(), "end": (stay.left_at or now).isoformat()},
+            "period": {"start": start.isoformat(), "end": (stay.left_at or now).isoformat()},
         })  # fmt: skip
     changes: dict[str, Any] = {"participant": participants}
     if (known.get("class") or {}).get("code") == _VIRTUAL:
         assert row.admitted_at is not None
-        changes |= {"status": "finished", "period": {"start": row.admitted_at.isoformat(), "end": now.isoformat()}}
+        end = now
+        if row.group_id is not None:
+            # The group may go on long after this patient left it.
+            left = [
+                stay.left_at for person, stay in stays if stay.place == "call" and person.patient_id and stay.left_at
+            ]
+            end = max(left, default=now)
+        changes |= {"status": "finished", "period": {"start": row.admitted_at.isoformat(), "end": end.isoformat()}}
     return changes
 
 

@@ -26,6 +26,7 @@ async def choose(ctx: Context, row: Consultation, on: bool) -> None:
     """Encrypt the call end to end, or not. Raises Conflict once it has begun, and for one in writing; twice changes nothing."""
     if row.mode == WRITTEN or row.state not in (SCHEDULED, WAITING):
         raise Conflict("whether it is encrypted is chosen before it begins")
+    refuse_group(row)
     if on == row.encrypted:
         return
     row.encrypted = on
@@ -37,6 +38,12 @@ def refuse(row: Consultation) -> None:
     """Raises Conflict when the server was to take part in an encrypted call."""
     if row.encrypted:
         raise Conflict("the call is end-to-end encrypted")
+
+
+def refuse_group(row: Consultation) -> None:
+    """Raises Conflict for what a call with several patients does not have."""
+    if row.patient_id is None or row.group_id is not None:
+        raise Conflict("not in a group")
 
 
 async def bring_key(ctx: Context, row: Consultation, person: Participant, key: str | None) -> None:

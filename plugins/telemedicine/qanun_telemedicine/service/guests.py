@@ -43,6 +43,7 @@ WAYS = {
 }
 ROLE_LABELS = {"relative": N_("Relative"), "interpreter": N_("Interpreter"), "colleague": N_("Colleague")}
 LOCKED = N_("The call is locked. Open it first.")
+LOCKED_GROUP = "the call of the group is locked"
 NOT_WAITING = N_("This person does not wait for a call that runs.")
 _ORDER = {WAITING: 0, ADMITTED: 1, INVITED: 2}
 _AFTERWARDS = timedelta(minutes=10)
@@ -62,6 +63,8 @@ async def invite(ctx: Context, row: Consultation, name: str, role: str) -> Guest
     """Make a guest and their one-time link. Raises Invalid (name, role, too many) or Conflict (over)."""
     if row.state not in OPEN:
         raise Conflict("the consultation is over")
+    if row.group_id is not None:
+        raise Conflict("guests come to the group's call")
     name = " ".join(name.split())
     faults: dict[str, object] = {}
     if not 2 <= len(name) <= MOST_NAME:

@@ -43,6 +43,8 @@ async def hand_over(ctx: Context, row: Consultation, to_id: uuid.UUID, reason: s
     """
     if row.state not in OPEN:
         raise Conflict("the consultation is over")
+    if row.group_id is not None:
+        raise Conflict("a visit in a group is with who leads it")
     if row.state == IN_PROGRESS and not ctx.can(Telemedicine.CONSULTATION_HOLD):
         raise Forbidden("only who holds the visit hands it over")
     taker = next((one for one in await colleagues(ctx, row) if one.id == to_id), None)
@@ -63,7 +65,7 @@ async def hand_over(ctx: Context, row: Consultation, to_id: uuid.UUID, reason: s
     )  # fmt: skip
     ctx.emit(
         ConsultationHandedOver(
-            consultation_id=row.id, appointment_id=row.appointment_id, patient_id=row.patient_id,
+            consultation_id=row.id, appointment_id=row.appointment_id, patient_id=row.whose,
             encounter_id=row.encounter_id, from_practitioner_id=giver_id, to_practitioner_id=taker.id,
         )
     )  # fmt: skip

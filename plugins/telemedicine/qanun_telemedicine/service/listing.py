@@ -57,7 +57,7 @@ async def day_list(ctx: Context, practitioner_id: uuid.UUID | None = None) -> li
 
 async def position(ctx: Context, row: Consultation) -> int:
     """How many wait for the same practitioner before this patient. 0: next."""
-    if row.waiting_since is None:
+    if row.waiting_since is None or row.group_id is not None:
         return 0
     statement = (
         select(Consultation.id)
@@ -65,6 +65,7 @@ async def position(ctx: Context, row: Consultation) -> int:
             Consultation.state == WAITING,
             Consultation.mode != WRITTEN,
             Consultation.practitioner_id == row.practitioner_id,
+            Consultation.group_id.is_(None),
             Consultation.waiting_since < row.waiting_since,
         )
         .limit(50)

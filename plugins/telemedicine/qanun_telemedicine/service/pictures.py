@@ -69,6 +69,7 @@ async def ask_picture(ctx: Context, row: Consultation, participant_id: uuid.UUID
     person = here.get(participant_id)
     if person is None or person.subject == f"User/{ctx.actor.id}":
         raise Conflict("they are not in the call")
+    row = await _visit_of(ctx, row, person)
     statement = select(Snapshot).where(
         Snapshot.consultation_id == row.id, Snapshot.participant_id == person.id, Snapshot.decision == "open",
         Snapshot.asked_at > ctx.now - OPEN_FOR,
@@ -77,13 +78,33 @@ async def ask_picture(ctx: Context, row: Consultation, participant_id: uuid.UUID
     if found is not None:
         return found
     made = Snapshot(
-        id=new_id(), consultation_id=row.id, patient_id=row.patient_id, encounter_id=row.encounter_id,
+        id=new_id(), consultation_id=row.id, patient_id=row.whose, encounter_id=row.encounter_id,
         participant_id=person.id, asked_by=ctx.actor.id, asked_by_name=ctx.actor.name, asked_at=ctx.now, decision="open",
     )  # fmt: skip
     ctx.db.add(made)
     await ctx.db.flush()
     _note(ctx, made, "telemedicine.picture.ask", {"participant": str(person.id)})
     return made
+
+
+async def _visit_of(ctx: Context, row: Consultation, person: Participant) -> Consultation:
+    """In whose record the picture goes: in a group in that of whom it shows. Raises Conflict for who has none there."""
+    if row.patient_id is not None:
+        return row
+    theirs = select(Consultation).where(
+        Consultation.group_id == row.id, Consultation.patient_id == person.patient_id, Consultation.state == IN_PROGRESS
+    )
+    found = (await ctx.db.execute(theirs)).scalar_one_or_none() if person.patient_id else None
+    if found is None:
+        raise Conflict("nobody's record")
+    return found
+
+
+def _held_in(row: Consultation) -> Any:
+    """Pictures of a visit; of a group's call those of all its visits."""
+    if row.patient_id is not None:
+        return Snapshot.consultation_id == row.id
+    return Snapshot.consultation_id.in_(select(Consultation.id).where(Consultation.group_id == row.id))
 
 
 async def answer_picture(
@@ -252,7 +273,7 @@ async def pictures_asked(ctx: Context, row: Consultation, me: Participant) -> As
         return Asked(None, [])
     statement = (
         select(Snapshot)
-        .where(Snapshot.consultation_id == row.id, Snapshot.asked_at > ctx.now - 2 * OPEN_FOR)
+        .where(_held_in(row), Snapshot.asked_at > ctx.now - 2 * OPEN_FOR)
         .order_by(Snapshot.asked_at)
         .limit(50)
     )
@@ -266,7 +287,7 @@ async def pictures_asked(ctx: Context, row: Consultation, me: Participant) -> As
         {"id": str(to_me[0].id), "by": to_me[0].asked_by_name, "wording": PICTURE_WORDING} if to_me else None,
         [
             {
-                "id": str(one.id), "participant": str(one.participant_id), "taken": one.taken_at is not None,
+                "id": str(one.id), "visit": str(one.consultation_id), "participant": str(one.participant_id), "taken": one.taken_at is not None,
                 "decision": "expired" if one.decision == "open" and ctx.now - one.asked_at > OPEN_FOR else one.decision,
             }
             for one in mine
@@ -275,7 +296,7 @@ async def pictures_asked(ctx: Context, row: Consultation, me: Participant) -> As
 
 
 async def _picture(ctx: Context, row: Consultation, id: uuid.UUID, *, lock: bool = False) -> Snapshot:
-    statement = select(Snapshot).where(Snapshot.id == id, Snapshot.consultation_id == row.id)
+    statement = select(Snapshot).where(Snapshot.id == id, _held_in(row))
     if lock:
         statement = statement.with_for_update()
     found = (await ctx.db.execute(statement)).scalar_one_or_none()

@@ -55,7 +55,7 @@ async def attend(ctx: Context, row: Consultation) -> Participant:
         patient_id=actor.patient_id, practitioner_id=actor.practitioner_id,
     )  # fmt: skip
     if actor.kind == "patient":
-        person.name = await _patient_name(ctx, row.patient_id)
+        person.name = await _patient_name(ctx, row)
     try:
         async with ctx.db.begin_nested():
             ctx.db.add(person)
@@ -66,8 +66,13 @@ async def attend(ctx: Context, row: Consultation) -> Participant:
     return person
 
 
-async def _patient_name(ctx: Context, patient_id: uuid.UUID) -> str:
-    return (await ctx.db.execute(select(Patient).where(Patient.id == patient_id))).scalar_one().name
+async def _patient_name(ctx: Context, row: Consultation) -> str:
+    """In a group what they chose to be called there, which may be nothing yet."""
+    if row.patient_id is None:
+        mine = (Consultation.group_id == row.id, Consultation.patient_id == ctx.actor.patient_id)
+        chosen = select(Consultation.shown_as).where(*mine).order_by(Consultation.created_at.desc()).limit(1)
+        return (await ctx.db.execute(chosen)).scalar_one_or_none() or ""
+    return (await ctx.db.execute(select(Patient).where(Patient.id == row.patient_id))).scalar_one().name
 
 
 async def _open(ctx: Context, person: Participant) -> list[Presence]:
@@ -82,7 +87,7 @@ async def arrive(ctx: Context, row: Consultation, person: Participant, place: st
         if stay.place == place and ctx.now - stay.seen_at <= AWAY and continued is None:
             continued = stay
         else:
-            _close(ctx, row, stay, at_last_sight=stay.place == place)
+            await _close(ctx, row, stay, at_last_sight=stay.place == place)
     if continued is not None:
         continued.connection, continued.seen_at = connection, max(ctx.now, continued.seen_at)
     else:
@@ -93,7 +98,7 @@ async def arrive(ctx: Context, row: Consultation, person: Participant, place: st
         ctx.db.add(continued)
         person.hand_at, person.muted = None, False
         if place == "call":
-            _note(ctx, row, person.id, "telemedicine.participant.join")
+            _note(ctx, row, person.id, person.patient_id, "telemedicine.participant.join")
     await ctx.db.flush()
     ctx.notify("telemedicine.consultation", consultation=row.id, patient=row.patient_id)
     return continued
@@ -120,7 +125,7 @@ async def depart(ctx: Context, row: Consultation, person: Participant, connectio
     """The person left on purpose. With `connection`, only when no newer one has taken over."""
     for stay in await _open(ctx, person):
         if connection is None or stay.connection in (connection, ""):
-            _close(ctx, row, stay)
+            await _close(ctx, row, stay)
             ctx.notify("telemedicine.consultation", consultation=row.id, patient=row.patient_id)
 
 
@@ -131,7 +136,7 @@ async def sweep(ctx: Context, row: Consultation) -> bool:
     )
     gone = list((await ctx.db.execute(statement.with_for_update(skip_locked=True))).scalars())
     for stay in gone:
-        _close(ctx, row, stay, at_last_sight=True)
+        await _close(ctx, row, stay, at_last_sight=True)
     if gone:
         ctx.notify("telemedicine.consultation", consultation=row.id, patient=row.patient_id)
     return bool(gone)
@@ -141,21 +146,39 @@ async def close_all(ctx: Context, row: Consultation) -> None:
     """Nobody is there any more: those who had gone left when they were last seen, the others now."""
     statement = select(Presence).where(Presence.consultation_id == row.id, Presence.left_at.is_(None))
     for stay in (await ctx.db.execute(statement.with_for_update())).scalars():
-        _close(ctx, row, stay, at_last_sight=not stay.connection or ctx.now - stay.seen_at > HEARD)
+        await _close(ctx, row, stay, at_last_sight=not stay.connection or ctx.now - stay.seen_at > HEARD)
     await ctx.db.flush()
 
 
-def _close(ctx: Context, row: Consultation, stay: Presence, *, at_last_sight: bool = False) -> None:
+async def close_member(ctx: Context, call: Consultation, patient_id: uuid.UUID) -> None:
+    """One patient of a group is not in its call any more."""
+    statement = select(Participant).where(
+        Participant.consultation_id == call.id, Participant.subject == f"Patient/{patient_id}"
+    )
+    person = (await ctx.db.execute(statement)).scalar_one_or_none()
+    if person is not None:
+        for stay in await _open(ctx, person):
+            away = not stay.connection or ctx.now - stay.seen_at > HEARD
+            await _close(ctx, call, stay, at_last_sight=away)
+        await ctx.db.flush()
+
+
+async def _close(ctx: Context, row: Consultation, stay: Presence, *, at_last_sight: bool = False) -> None:
     stay.left_at = max(stay.joined_at, stay.seen_at if at_last_sight else ctx.now)
     stay.connection = ""
     if stay.place == "call":
-        _note(ctx, row, stay.participant_id, "telemedicine.participant.leave")
+        whose = row.patient_id
+        if whose is None:
+            person = select(Participant.patient_id).where(Participant.id == stay.participant_id)
+            whose = (await ctx.db.execute(person)).scalar_one()
+        _note(ctx, row, stay.participant_id, whose, "telemedicine.participant.leave")
 
 
-def _note(ctx: Context, row: Consultation, person_id: uuid.UUID, type: str) -> None:
+def _note(ctx: Context, row: Consultation, person_id: uuid.UUID, patient_id: uuid.UUID | None, type: str) -> None:
+    """In the record of whose visit it is; in a group, of who comes and goes."""
     ctx.audit(
         type,
-        patient_id=row.patient_id,
+        patient_id=row.patient_id or patient_id,
         entity=ResourceRef("Consultation", row.id),
         detail={"participant": str(person_id)},
     )
@@ -166,9 +189,18 @@ async def present(ctx: Context, consultation_id: uuid.UUID) -> list[tuple[Partic
     return await _stays(ctx, Presence.consultation_id == consultation_id, Presence.left_at.is_(None))
 
 
-async def stays(ctx: Context, consultation_id: uuid.UUID) -> list[tuple[Participant, Presence]]:
-    """Every stay there was."""
-    return await _stays(ctx, Presence.consultation_id == consultation_id)
+async def stays(ctx: Context, row: Consultation) -> list[tuple[Participant, Presence]]:
+    """Every stay there was. For a patient's visit in a group their own and those of who treated them, while it ran; of the
+    other patients nothing."""
+    if row.group_id is None or row.admitted_at is None:
+        return await _stays(ctx, Presence.consultation_id == row.id)
+    there = (
+        (Presence.consultation_id == row.group_id)
+        & (Presence.left_at.is_(None) | (Presence.left_at > row.admitted_at))
+        & (Presence.joined_at <= (row.ended_at or ctx.now))
+        & ((Participant.patient_id == row.patient_id) | Participant.kind.in_(("practitioner", "staff")))
+    )
+    return await _stays(ctx, (Presence.consultation_id == row.id) | there)
 
 
 async def _stays(ctx: Context, *conditions: Any) -> list[tuple[Participant, Presence]]:

@@ -155,6 +155,7 @@ async def ask_to_record(ctx: Context, row: Consultation) -> None:
     if row.state != IN_PROGRESS:
         raise Conflict("only a consultation in progress can be recorded")
     encryption.refuse(row)
+    encryption.refuse_group(row)
     if row.recording_asked_at is not None:
         return
     row.recording_asked_at, row.recording_asked_by = ctx.now, ctx.actor.id

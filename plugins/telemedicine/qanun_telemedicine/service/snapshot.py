@@ -2,45 +2,51 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import select
 
-from qanun.api import Context, Practitioner
+from qanun.api import Context, Practitioner, patient_href
 from qanun_telemedicine.captions.line import captions_line
-from qanun_telemedicine.models import ADMITTED, OPEN, SCHEDULED, WAITING, Consultation, Guest, Participant
-from qanun_telemedicine.service import captions, encryption
+from qanun_telemedicine.models import (
+    ADMITTED,
+    IN_PROGRESS,
+    OPEN,
+    SCHEDULED,
+    WAITING,
+    Consultation,
+    Guest,
+    Participant,
+)
+from qanun_telemedicine.service import captions, encryption, together
 from qanun_telemedicine.service.devices import devices_of
 from qanun_telemedicine.service.guests import guests_seen
 from qanun_telemedicine.service.listing import called, position
 from qanun_telemedicine.service.notices import notices_of
 from qanun_telemedicine.service.pictures import pictures_asked
 from qanun_telemedicine.service.place import emergency_number
-from qanun_telemedicine.service.presence import acting_guest, connected, present
+from qanun_telemedicine.service.presence import acting_guest, attend, connected, present
 from qanun_telemedicine.service.recording import decisions, plan, wording_version
 
 
 async def snapshot(ctx: Context, row: Consultation, me: Participant) -> dict[str, Any]:
     """State, who is in the call, where the recording stands. Names only of those who are in the call."""
-    here = await present(ctx, row.id)
+    call, inside = row, True
+    if row.group_id is not None:
+        # Whose visit is in a group is in its call under the name that they chose, once they were let in.
+        call, inside = await together.call_for(ctx, row), row.state == IN_PROGRESS
+        me = await attend(ctx, call)
+    here = await present(ctx, call.id) if inside else []
     if ctx.actor.kind == "guest":
         me_as_guest = await acting_guest(ctx, row.id)
         if me_as_guest.state != ADMITTED:
             return _outside(row, me_as_guest)
-    wanted = await plan(ctx, row)
-    known = await decisions(ctx, row)
+    wanted = await plan(ctx, call)
+    known = await decisions(ctx, call)
     mine = known.get(me.id)
     staff = ctx.actor.kind == "user"
-    known_by_id = await _practitioners(ctx, row, (person for person, _ in here))
-
-    def name(person: Participant) -> str:
-        """In the script of the reader's page, where the clinic knows it."""
-        found = known_by_id.get(person.practitioner_id) if person.practitioner_id else None
-        return called(ctx, found) if found else person.name
-
-    asked = await pictures_asked(ctx, row, me)
+    shown = await together.names(ctx, call, (person for person, _ in here))
+    asked = await pictures_asked(ctx, call, me)
     return {
         "type": "state",
         "state": row.state,
@@ -51,7 +57,7 @@ async def snapshot(ctx: Context, row: Consultation, me: Participant) -> dict[str
         "people": [
             {
                 "id": str(person.id),
-                "name": name(person),
+                "name": shown[person.id],
                 "kind": person.kind,
                 "role": person.role,
                 "connected": connected(ctx, stay),
@@ -59,6 +65,11 @@ async def snapshot(ctx: Context, row: Consultation, me: Participant) -> dict[str
                 "hand": person.hand_at.isoformat() if person.hand_at else None,
                 "muted": person.muted,
                 "key": person.public_key,
+                "chart": (
+                    patient_href(ctx, person.patient_id)
+                    if staff and call.patient_id is None and person.patient_id
+                    else None
+                ),
                 # To put a guest out is the clinic's, by their invitation.
                 "guest": person.subject.removeprefix("Guest/") if staff and person.kind == "guest" else None,
             }
@@ -66,25 +77,27 @@ async def snapshot(ctx: Context, row: Consultation, me: Participant) -> dict[str
             if stay.place == "call"
         ],
         "devices": [
-            {"id": str(one.id), "name": one.name, "connected": one.connected} for one in await devices_of(ctx, row.id)
+            {"id": str(one.id), "name": one.name, "connected": one.connected} for one in await devices_of(ctx, call.id)
         ],
-        "guests": await _guests(ctx, row) if staff else [],
-        "with": _holder(ctx, known_by_id[row.practitioner_id]),
-        "locked": row.locked_at is not None,
+        "guests": await _guests(ctx, call) if staff else [],
+        "with": await _holder(ctx, row),
+        "locked": call.locked_at is not None,
+        "group": await _group(ctx, row, call) if call.patient_id is None else None,
         "place": _place(row) if ctx.actor.kind != "guest" else None,
         "mute_asked": me.mute_asked_at.isoformat() if me.mute_asked_at else None,
         "notices": await _notices(ctx, row) if ctx.actor.kind != "guest" and row.state in (SCHEDULED, WAITING) else [],
         "picture": asked.question,
         "pictures": asked.mine,
-        "encryption": {"on": row.encrypted, "keys": await encryption.lent_to(ctx, row, me)},
+        "encryption": {"on": row.encrypted, "keys": await encryption.lent_to(ctx, call, me)},
         "captions": {
             "offered": captions_line(ctx.runtime) is not None and not row.encrypted,
-            "asked": row.captions_asked_at is not None,
+            "asked": inside and call.captions_asked_at is not None,
             "mine": me.captions,
             "wording": captions.WORDING,
         },
         "recording": {
-            "asked": row.recording_asked_at is not None,
+            "offered": not row.encrypted and call.patient_id is not None,
+            "asked": call.recording_asked_at is not None,
             "state": wanted.running.state if wanted.running else "none",
             "needed": len(wanted.needed),
             "given": len(wanted.given),
@@ -96,17 +109,18 @@ async def snapshot(ctx: Context, row: Consultation, me: Participant) -> dict[str
     }
 
 
-async def _practitioners(
-    ctx: Context, row: Consultation, people: Iterable[Participant]
-) -> dict[uuid.UUID, Practitioner]:
-    """Whose visit it is and who else of the practitioners is here, by id."""
-    wanted = {row.practitioner_id, *(one.practitioner_id for one in people if one.practitioner_id)}
-    found = select(Practitioner).where(Practitioner.id.in_(wanted))
-    return {one.id: one for one in (await ctx.db.execute(found)).scalars()}
+async def _group(ctx: Context, row: Consultation, call: Consultation) -> dict[str, Any]:
+    """What the group is called; for its leader also whose visits it holds, for a patient their own answer and name."""
+    told: dict[str, Any] = {"title": call.title, "wording": together.WORDING}
+    if ctx.actor.kind == "user":
+        return {**told, "visits": await together.visits(ctx, call)}
+    return {**told, "answer": row.group_answer, "name": row.shown_as}
 
 
-def _holder(ctx: Context, holder: Practitioner) -> dict[str, str]:
+async def _holder(ctx: Context, row: Consultation) -> dict[str, str]:
     """Whom the patient meets; it can become somebody else while they wait."""
+    found = select(Practitioner).where(Practitioner.id == row.practitioner_id)
+    holder = (await ctx.db.execute(found)).scalar_one()
     return {
         "id": str(holder.id), "name": called(ctx, holder), "specialty": holder.specialty, "licence": holder.licence
     }  # fmt: skip
@@ -150,13 +164,14 @@ def _outside(row: Consultation, guest: Guest) -> dict[str, Any]:
         "guests": [],
         "with": None,
         "locked": False,
+        "group": None,
         "place": None,
         "mute_asked": None,
         "notices": [],
         "encryption": {"on": row.encrypted, "keys": []},
         "captions": {"offered": False, "asked": False, "mine": "", "wording": captions.WORDING},
         "recording": {
-            "asked": False, "state": "none", "needed": 0, "given": 0, "declined": False, "mine": "open",
+            "offered": False, "asked": False, "state": "none", "needed": 0, "given": 0, "declined": False, "mine": "open",
             "wording": wording_version("guest"),
         },
     }  # fmt: skip

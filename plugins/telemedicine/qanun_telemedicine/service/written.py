@@ -195,7 +195,7 @@ async def _tell_outside(ctx: Context, row: Consultation) -> None:
     """Word by whatever channel reaches the patient, in their language; not for every line."""
     if row.told_at is not None and ctx.now - row.told_at < QUIET:
         return
-    person = await patient(ctx, row.patient_id)
+    person = await patient(ctx, row.whose)
     locale = get_locale(person.language or ctx.tenant.locale)
     values = {
         "clinic": ctx.tenant.name,

@@ -250,8 +250,7 @@ export class Call extends EventTarget {
     if (mark) {
       const name = { recording: "recording", paused: "paused" }[recording.state] ?? (recording.asked ? "asked" : "off");
       // Paused by the clinic, or only until everybody has answered.
-      const sealed = this.state.encryption.on;
-      mark.textContent = words[sealed ? "recording-never" : name === "paused" && !recording.held ? "recording-waits" : `recording-${name}`];
+      mark.textContent = words[!recording.offered ? "recording-never" : name === "paused" && !recording.held ? "recording-waits" : `recording-${name}`];
       mark.classList.toggle("q-rec", name === "recording");
       mark.dataset.recording = name;
     }
@@ -268,7 +267,7 @@ export class Call extends EventTarget {
     }
     const record = this.one('[data-act="record"]');
     if (record) {
-      record.hidden = this.state.encryption.on;
+      record.hidden = !recording.offered;
       record.setAttribute("aria-pressed", String(recording.asked));
       record.classList.toggle("on", recording.asked);
       const label = recording.asked ? words["stop-recording"] : words.record;

@@ -18,13 +18,16 @@ if (root && !root.call) {
   answerPictures(call);
   let auto = root.dataset.auto === "1";
   let ending = false;
-  let shown = root.dataset.state;
+  let shown = root.dataset.shown;
   let key = "";
 
   /** The lobby again from the server; a form that is being filled in is left alone until the state itself changes. */
-  function refresh(state) {
+  function refresh(call) {
     const lobby = document.getElementById("telemedicine-lobby");
-    const next = JSON.stringify([state.state, state.patient_here, state.concern, state.notices.length, state.with?.id, state.place?.at, state.encryption.on]);
+    // Of a group the visit whose chart this is has its own state.
+    const visit = call.group?.visits?.find((one) => one.id === root.dataset.visit);
+    const state = visit ?? call;
+    const next = JSON.stringify([state.state, visit ?? call.patient_here, call.concern, call.notices.length, call.with?.id, call.place?.at, call.encryption.on]);
     if (!lobby || next === key) return;
     const first = key === "";
     key = next;

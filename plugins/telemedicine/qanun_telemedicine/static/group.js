@@ -33,7 +33,7 @@ export class Group {
     if (this.#asked !== undefined && state.mute_asked && state.mute_asked !== this.#asked && this.#call.running) this.#call.silence();
     this.#asked = state.mute_asked;
     if (this.#call.running) this.#report();
-    const several = state.people.length > 2 || state.locked;
+    const several = state.people.length > 2 || state.locked || Boolean(state.group);
     for (const part of this.#call.root.querySelectorAll("[data-group]")) part.hidden = !several;
     const hand = this.#call.one('[data-group-act="hand"]');
     if (hand) this.#pressed(hand, Boolean(this.#me?.hand), "hand-down", "hand-up");
@@ -70,6 +70,13 @@ export class Group {
     name.dir = "auto";
     line.append(this.#marks(one), name);
     if (one.me) return line;
+    if (one.chart) {
+      // In a group every patient has a chart of their own; the call goes on beside it.
+      const chart = Object.assign(document.createElement("a"), { className: "btn btn-sm", href: one.chart, textContent: words["open-chart"] });
+      chart.dataset.key = `chart ${one.id}`;
+      chart.setAttribute("aria-label", `${words["open-chart"]}: ${one.name}`);
+      line.append(chart);
+    }
     const acts = [];
     if (one.hand) acts.push(["lower", words["hand-lower"]]);
     if (!one.muted) acts.push(["mute", words.mute]);

@@ -39,7 +39,7 @@ export function takePictures(call) {
     const blob = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.92));
     const form = new FormData();
     form.set("file", blob, "picture.jpg");
-    const answer = await fetch(`${root.dataset.pictures}/${asked.id}`, { method: "POST", body: form }).catch(() => null);
+    const answer = await fetch(`${root.dataset.pictures}/${asked.visit}/pictures/${asked.id}`, { method: "POST", body: form }).catch(() => null);
     say(words[answer?.ok ? "picture-kept" : "picture-failed"]);
     if (answer?.ok) root.dispatchEvent(new CustomEvent("picture-kept", { bubbles: true, detail: { id: asked.id } }));
     else sent.delete(asked.id);

@@ -7,6 +7,7 @@ import { Line } from "./line.js";
 import { roundTrip } from "./roundtrip.js";
 import { answerPictures } from "./pictures.js";
 import { canSeal } from "./sealing.js";
+import { Together } from "./together.js";
 
 const page = document.getElementById("visit");
 const root = document.getElementById("telemedicine-call");
@@ -24,6 +25,7 @@ let join = page.dataset.start === "call";
 let chimed = false;
 
 const one = (selector) => page.querySelector(selector);
+const group = new Together(call, one("[data-together]"), () => ready());
 
 function step(name) {
   if (page.dataset.step === name) return;
@@ -81,7 +83,7 @@ async function check() {
 
 function ready() {
   const usable = Boolean(call.stream?.getAudioTracks().length) && line.up && (canSeal() || !call.safety.wanted);
-  for (const button of page.querySelectorAll("[data-go]")) button.disabled = !usable;
+  for (const button of page.querySelectorAll("[data-go]")) button.disabled = !usable || !group.agreed;
   one("[data-again]").hidden = usable;
 }
 

@@ -191,7 +191,7 @@ async def test_a_recording_of_a_visit_that_everybody_left_and_nobody_ended_is_cl
     async with left.acting() as (ctx, row, _):
         for one in (record_id, running):
             (await service.recording(ctx, one)).started_at -= timedelta(hours=9)
-        for _, stay in await service.stays(ctx, row.id):
+        for _, stay in await service.stays(ctx, row):
             stay.joined_at = ctx.now - timedelta(hours=9)
             stay.seen_at = last = ctx.now - timedelta(hours=8)
     await rule(clinic)
