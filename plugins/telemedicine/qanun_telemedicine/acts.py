@@ -24,7 +24,7 @@ from qanun_telemedicine.models import IN_PROGRESS, OPEN, Consultation, Participa
 from qanun_telemedicine.moderation import admitted_guest, confirm_place, in_group, write_concern
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.replies import answer
-from qanun_telemedicine.service import captions, encryption, group, together
+from qanun_telemedicine.service import captions, encryption, group, together, transcripts
 from qanun_telemedicine.settle import settle
 from qanun_telemedicine.sfu.client import MediaError
 
@@ -74,6 +74,14 @@ class Acts:
             case schemas.AnswerCaptions():
                 await self._with_row(
                     lambda ctx, row, person: captions.answer(ctx, row, person, message.decision, message.version),
+                    lock=True, inside=True,
+                )  # fmt: skip
+                await listen(self.open_context, self._worker(), self.call_id)
+            case schemas.AskTranscript():
+                await self._ask_transcript(message.on)
+            case schemas.AnswerTranscript():
+                await self._with_row(
+                    lambda ctx, row, person: transcripts.answer(ctx, row, person, message.decision, message.version),
                     lock=True, inside=True,
                 )  # fmt: skip
                 await listen(self.open_context, self._worker(), self.call_id)
@@ -244,7 +252,19 @@ class Acts:
             ctx.require(Telemedicine.CONSULTATION_HOLD)
             if on and captions_line(ctx.runtime) is None:
                 raise Unavailable("nothing writes captions on this server")
+            if not on:
+                await transcripts.finish(ctx, row)
             await captions.ask(ctx, row, person, on)
+
+        await self._with_row(ask, lock=True, inside=True)
+        await listen(self.open_context, self._worker(), self.call_id)
+
+    async def _ask_transcript(self, on: bool) -> None:
+        async def ask(ctx: Context, row: Consultation, person: Participant) -> None:
+            ctx.require(Telemedicine.CONSULTATION_HOLD)
+            if on and captions_line(ctx.runtime) is None:
+                raise Unavailable("nothing writes captions on this server")
+            await transcripts.ask(ctx, row, person, on)
 
         await self._with_row(ask, lock=True, inside=True)
         await listen(self.open_context, self._worker(), self.call_id)

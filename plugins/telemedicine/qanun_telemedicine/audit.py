@@ -48,6 +48,33 @@ AUDIT_EVENTS = (
     AuditEventType(id="telemedicine.captions.end", label=N_("Ended captions in the video visit"), action="execute"),
     AuditEventType(id="telemedicine.captions.given", label=N_("Agreed to captions of what they say"), action="create"),
     AuditEventType(id="telemedicine.captions.refused", label=N_("Refused captions of what they say"), action="create"),
+    AuditEventType(
+        id="telemedicine.transcript.ask", label=N_("Asked to keep what is said in the record"), action="execute"
+    ),
+    AuditEventType(id="telemedicine.transcript.given", label=N_("Agreed that what is said is kept"), action="create"),
+    AuditEventType(
+        id="telemedicine.transcript.refused", label=N_("Refused that what is said is kept"), action="create"
+    ),
+    AuditEventType(
+        id="telemedicine.transcript.discard",
+        label=N_("Threw away what was written along in the visit"),
+        action="delete",
+    ),
+    AuditEventType(id="telemedicine.transcript.keep", label=N_("Kept what was said as a document"), action="create"),
+    AuditEventType(id="telemedicine.transcript.read", label=N_("Read what was said in a visit"), action="read"),
+    AuditEventType(
+        id="telemedicine.transcript.void",
+        label=N_("Marked a document of what was said as kept in error"),
+        action="update",
+    ),
+    AuditEventType(
+        id="telemedicine.transcript.taken_back",
+        label=N_("Took back the consent to keeping what was said"),
+        action="update",
+    ),
+    AuditEventType(
+        id="telemedicine.transcript.destroy", label=N_("Destroyed a document of what was said"), action="delete"
+    ),
     AuditEventType(id="telemedicine.call.mute", label=N_("Muted somebody in the video visit"), action="execute"),
     AuditEventType(id="telemedicine.call.lock", label=N_("Locked the video visit for newcomers"), action="update"),
     AuditEventType(id="telemedicine.call.unlock", label=N_("Opened the video visit for newcomers"), action="update"),

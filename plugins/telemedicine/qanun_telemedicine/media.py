@@ -6,12 +6,12 @@ database.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from qanun.api import Context, Lifespan, Runtime, Unavailable
+from qanun_telemedicine.ears import Ears
 from qanun_telemedicine.sfu.client import MediaClient
 from qanun_telemedicine.sfu.pool import MediaPool
 from qanun_telemedicine.sfu.protocol import Event
@@ -29,27 +29,12 @@ class Media:
 
     def __init__(self, client: MediaClient | MediaPool) -> None:
         self.client = client
-        self._queues: dict[str, set[asyncio.Queue[Event]]] = {}
-
-    @contextmanager
-    def listen(self, room: str) -> Iterator[asyncio.Queue[Event]]:
-        queue: asyncio.Queue[Event] = asyncio.Queue(_MOST_EVENTS)
-        self._queues.setdefault(room, set()).add(queue)
-        try:
-            yield queue
-        finally:
-            self._queues[room].discard(queue)
-            if not self._queues[room]:
-                del self._queues[room]
+        self._ears: Ears[Event] = Ears(_MOST_EVENTS)
+        self.listen = self._ears.listen
 
     def heard(self, event: Event) -> None:
         """An event of a worker; the restart of the only one concerns every room."""
-        rooms = list(self._queues) if event.event == "worker.restarted" and not event.room else [event.room]
-        for room in rooms:
-            for queue in self._queues.get(room, ()):
-                if queue.full():
-                    queue.get_nowait()
-                queue.put_nowait(event)
+        self._ears.tell(event, None if event.event == "worker.restarted" and not event.room else event.room)
 
 
 @asynccontextmanager

@@ -90,6 +90,10 @@ class Consultation(TenantModel):
     locked_at: Mapped[datetime | None]
     #: The clinic offers that what is said is written along, since then.
     captions_asked_at: Mapped[datetime | None]
+    #: The clinic asks to keep what is written along in the record, since then.
+    transcript_asked_at: Mapped[datetime | None]
+    transcript_asked_by: Mapped[uuid.UUID | None]
+    transcript_asked_by_name: Mapped[str] = mapped_column(default="")
     #: Which tap of the media worker listens for it; its name says to whom.
     captions_tap: Mapped[str] = mapped_column(default="")
     #: Somebody of the clinic asked to record, and has not taken it back.
@@ -127,6 +131,10 @@ class Participant(TenantModel):
     public_key: Mapped[str] = mapped_column(default="")
     #: Their answer to what they say being written along, since it was asked: given, refused, or none yet.
     captions: Mapped[str] = mapped_column(default="")
+    #: Their answer to what is said being kept, since that was asked, when, and in which language they read the words.
+    transcript: Mapped[str] = mapped_column(default="")
+    transcript_at: Mapped[datetime | None]
+    transcript_language: Mapped[str] = mapped_column(default="")
     #: Asks to speak, since then.
     hand_at: Mapped[datetime | None]
     #: Whether their page says that the microphone is off.

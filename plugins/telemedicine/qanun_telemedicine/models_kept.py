@@ -172,3 +172,50 @@ class Snapshot(TenantModel):
     voided_by: Mapped[uuid.UUID | None]
     voided_by_name: Mapped[str] = mapped_column(default="")
     void_reason: Mapped[str] = mapped_column(default="")
+
+
+class TranscriptLine(TenantModel):
+    """What somebody said while a transcript is being written, sealed; gone when it is finished, or thrown away."""
+
+    __tablename__ = "telemedicine_transcript_line"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "consultation_id", "caption"),
+        Index("ix_telemedicine_transcript_line_consultation", "tenant_id", "consultation_id", "said_at"),
+    )
+
+    consultation_id: Mapped[uuid.UUID] = ref("telemedicine_consultation")
+    participant_id: Mapped[uuid.UUID] = ref("telemedicine_participant")
+    #: The caption's own name: several pages hear it, one line is kept.
+    caption: Mapped[str]
+    said_at: Mapped[datetime]
+    sealed: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Transcript(TenantModel):
+    """What was said in a visit, as a document of the record: asked for, agreed to by everybody, kept sealed."""
+
+    __tablename__ = "telemedicine_transcript"
+    __table_args__ = (
+        CheckConstraint("blob_id is not null or destroyed_at is not null", name="kept"),
+        CheckConstraint("(voided_at is null) = (voided_by is null)", name="voided"),
+        Index("ix_telemedicine_transcript_patient", "tenant_id", "patient_id", "finished_at"),
+        Index("ix_telemedicine_transcript_consultation", "tenant_id", "consultation_id"),
+    )
+
+    consultation_id: Mapped[uuid.UUID] = ref("telemedicine_consultation")
+    patient_id: Mapped[uuid.UUID] = patient_key()
+    #: Another plugin's row: a typed reference, no foreign key.
+    encounter_id: Mapped[uuid.UUID | None]
+    asked_by: Mapped[uuid.UUID]
+    asked_by_name: Mapped[str]
+    began_at: Mapped[datetime]
+    finished_at: Mapped[datetime]
+    lines: Mapped[int]
+    blob_id: Mapped[uuid.UUID | None] = ref("core_blob", nullable=True)
+    #: Somebody who had agreed took it back: it is not shown any more, and a person decides about it.
+    taken_back_at: Mapped[datetime | None]
+    voided_at: Mapped[datetime | None]
+    voided_by: Mapped[uuid.UUID | None]
+    voided_by_name: Mapped[str] = mapped_column(default="")
+    void_reason: Mapped[str] = mapped_column(default="")
+    destroyed_at: Mapped[datetime | None]

@@ -16,6 +16,7 @@ from qanun_telemedicine.service import written
 from qanun_telemedicine.service.listing import called
 from qanun_telemedicine.service.pictures import pictures_of_patient
 from qanun_telemedicine.service.recording import recordings_of, recordings_of_patient
+from qanun_telemedicine.service.transcripts import transcripts_of_patient
 from qanun_telemedicine.views import call_view, chips_view, on_page, open_on_page, people
 
 #: A scheduled visit is docked on the chart from this many hours before it until as many after.
@@ -124,11 +125,14 @@ async def kept_panel(ctx: Context, patient_id: uuid.UUID) -> View | None:
         await pictures_of_patient(ctx, patient_id) if there.pictured and ctx.can(Telemedicine.PICTURE_READ) else []
     )
     recordings = await recordings_of_patient(ctx, patient_id) if there.recorded else []
-    if not recordings and not pictures:
+    may_read = there.said and ctx.can(Telemedicine.CONVERSATION_READ)
+    transcripts = await transcripts_of_patient(ctx, patient_id) if may_read else []
+    if not recordings and not pictures and not transcripts:
         return None
     values = {
         "patient_id": patient_id, "recordings": recordings, "pictures": pictures,
         "may_see": ctx.can(Telemedicine.PICTURE_READ), "may_play": ctx.can(Telemedicine.RECORDING_PLAY),
+        "transcripts": transcripts, "may_read_said": True,
     }  # fmt: skip
     return View("telemedicine/parts/kept.html", values)
 

@@ -172,6 +172,19 @@ class AnswerCaptions(Said, tag="captions-answer"):
     version: str
 
 
+class AskTranscript(Said, tag="transcript"):
+    """The clinic asks to keep what is said in the record, or is done with it."""
+
+    on: bool
+
+
+class AnswerTranscript(Said, tag="transcript-answer"):
+    """Whether it may be kept."""
+
+    decision: str
+    version: str
+
+
 class GroupAnswer(Said, tag="group-answer"):
     """Whether the patient comes to the group, and what the others call them."""
 
@@ -210,6 +223,8 @@ Message = (
     | Compared
     | AskCaptions
     | AnswerCaptions
+    | AskTranscript
+    | AnswerTranscript
     | GroupAnswer
     | Ping
     | Servers

@@ -23,7 +23,7 @@ from qanun_telemedicine.captions.line import Caption, captions_line
 from qanun_telemedicine.media import ice_servers, media_of
 from qanun_telemedicine.models import ADMITTED, IN_PROGRESS, Consultation
 from qanun_telemedicine.replies import file_of, media_code, tag
-from qanun_telemedicine.service import quality, together
+from qanun_telemedicine.service import quality, together, transcripts
 from qanun_telemedicine.service.consultations import TOPIC
 from qanun_telemedicine.service.devices import heard_of
 from qanun_telemedicine.settle import recording_failed, settle
@@ -236,8 +236,17 @@ class Line(Acts):
         while True:
             caption = await queue.get()
             state = self._last_state or {}
-            if self.place == "call" and (state.get("captions") or {}).get("asked"):
+            told = state.get("captions") or {}
+            if self.place == "call" and told.get("asked"):
                 await self._send({"type": "caption", "participant": caption.participant, "text": caption.text})
+                if told["kept"]["asked"]:
+                    with _outage_survived():
+                        await self._keep(caption)
+
+    async def _keep(self, caption: Caption) -> None:
+        async with self.open_context() as ctx:
+            row, _ = await self._call(ctx, lock=True)
+            await transcripts.keep(ctx, row, caption)
 
     async def _device(self, name: str, connected: bool) -> None:
         """News of a device: whose page hears it writes it down."""

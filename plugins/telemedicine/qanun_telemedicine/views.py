@@ -24,7 +24,7 @@ from qanun_telemedicine.models import (
     Participant,
 )
 from qanun_telemedicine.permissions import Telemedicine
-from qanun_telemedicine.service import captions, quality, together, written
+from qanun_telemedicine.service import captions, quality, together, transcripts, written
 from qanun_telemedicine.service.devices import devices_of
 from qanun_telemedicine.service.listing import called, minutes_waiting
 from qanun_telemedicine.service.presence import connected
@@ -93,6 +93,7 @@ async def _dock(ctx: Context, call: Consultation) -> dict[str, Any]:
         "wording_version": service.wording_version("staff"),
         "picture_words": service.picture_wording(ctx.locale),
         "captions_words": captions.wording(ctx.locale),
+        "transcript_words": transcripts.wording(ctx.locale),
     }
 
 
@@ -331,6 +332,7 @@ async def visit_view(ctx: Context, row: Consultation, *, guest: Guest | None = N
         "wording_version": service.wording_version(kind),
         "picture_words": service.picture_wording(ctx.locale),
         "captions_words": captions.wording(ctx.locale),
+        "transcript_words": transcripts.wording(ctx.locale),
         "guest": guest,
         "group": await together.call_for(ctx, row) if row.group_id else None,
         "group_words": together.wording(ctx.locale),
@@ -382,6 +384,7 @@ async def whole_view(ctx: Context, row: Consultation) -> dict[str, Any]:
         "stays": await service.stays(ctx, row),
         "recordings": await service.recordings_of(ctx, row.id),
         "pictures": await service.pictures_of(ctx, row.id),
+        "transcripts": await transcripts.transcripts_of(ctx, row.id) if call["may_read_said"] else [],
         "may_see": ctx.can(Telemedicine.PICTURE_READ),
         "consents": consents,
         "may_take_back": await _takeable(ctx, row, {person.id: person for _, person in consents}),

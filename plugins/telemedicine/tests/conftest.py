@@ -288,7 +288,7 @@ async def worker(assembly: Any, live: None, tmp_path: Path) -> AsyncIterator[Sup
     port = free_port(sockets.SOCK_DGRAM)
     spec = WorkerSpec(tmp_path / "media.sock", f"0.0.0.0:{port}", [own_address()])
     supervisor = Supervisor([spec], lambda _, event: media.heard(event))
-    await supervisor.start()
+    await supervisor.start(wait=90)
     media = assembly.runtime.services[SERVICE] = Media(supervisor.clients[0])
     yield supervisor
     del assembly.runtime.services[SERVICE]

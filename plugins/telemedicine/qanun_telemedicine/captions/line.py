@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from qanun.api import Lifespan, Runtime
+from qanun_telemedicine.ears import Ears
 
 SERVICE = "telemedicine.captions"
 _MOST_LINES = 64
@@ -19,11 +20,13 @@ _PAUSES = (0.5, 1.0, 2.0, 5.0)
 
 
 class Caption(msgspec.Struct):
-    """What somebody said."""
+    """What somebody said. `id` is the same in every web process; `began`: when they began to, in seconds since 1970."""
 
     room: str
     participant: str
     text: str
+    id: str = ""
+    began: float = 0.0
 
 
 def inbox(path: Path) -> Path:
@@ -36,24 +39,14 @@ class CaptionLine:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._queues: dict[str, set[asyncio.Queue[Caption]]] = {}
+        self._ears: Ears[Caption] = Ears(_MOST_LINES)
+        self.listen = self._ears.listen
         self.available = False
 
     @property
     def inbox(self) -> Path:
         """Where the media worker's tap sends what it hears."""
         return inbox(self._path)
-
-    @contextmanager
-    def listen(self, room: str) -> Iterator[asyncio.Queue[Caption]]:
-        queue: asyncio.Queue[Caption] = asyncio.Queue(_MOST_LINES)
-        self._queues.setdefault(room, set()).add(queue)
-        try:
-            yield queue
-        finally:
-            self._queues[room].discard(queue)
-            if not self._queues[room]:
-                del self._queues[room]
 
     async def run(self) -> None:
         """Until cancelled; comes back by itself."""
@@ -64,18 +57,13 @@ class CaptionLine:
                 tries, self.available = 0, True
                 try:
                     while line := await reader.readline():
-                        self._heard(msgspec.json.decode(line, type=Caption))
+                        caption = msgspec.json.decode(line, type=Caption)
+                        self._ears.tell(caption, caption.room)
                 finally:
                     self.available = False
                     writer.close()
             await asyncio.sleep(_PAUSES[min(tries, len(_PAUSES) - 1)])
             tries += 1
-
-    def _heard(self, caption: Caption) -> None:
-        for queue in self._queues.get(caption.room, ()):
-            if queue.full():
-                queue.get_nowait()
-            queue.put_nowait(caption)
 
 
 @asynccontextmanager

@@ -12,6 +12,8 @@ import logging
 import os
 import signal
 import socket
+import time
+import uuid
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +21,7 @@ from pathlib import Path
 import msgspec
 
 from qanun_telemedicine.captions.ear import unpacked
-from qanun_telemedicine.captions.hearing import Voice
+from qanun_telemedicine.captions.hearing import RATE, Voice
 from qanun_telemedicine.captions.line import Caption, inbox
 from qanun_telemedicine.captions.recognisers import Recogniser
 
@@ -40,7 +42,7 @@ class Captions:
         self._recogniser = recogniser
         self._path = path
         self._voices: dict[tuple[str, str], Voice] = {}
-        self._waiting: deque[tuple[str, str, bytes]] = deque(maxlen=_MOST_WAITING)
+        self._waiting: deque[tuple[str, str, float, bytes]] = deque(maxlen=_MOST_WAITING)
         self._work = asyncio.Event()
         self._listeners: set[asyncio.StreamWriter] = set()
         self.ready = asyncio.Event()
@@ -103,7 +105,7 @@ class Captions:
     def _said(self, room: str, participant: str, pcm: bytes) -> None:
         if len(self._waiting) == _MOST_WAITING:
             log.warning("captions fall behind: an utterance is left out")
-        self._waiting.append((room, participant, pcm))
+        self._waiting.append((room, participant, time.time() - len(pcm) / 2 / RATE, pcm))
         self._work.set()
 
     async def _look(self) -> None:
@@ -122,14 +124,14 @@ class Captions:
             await self._work.wait()
             self._work.clear()
             while self._waiting:
-                room, participant, pcm = self._waiting.popleft()
+                room, participant, began, pcm = self._waiting.popleft()
                 try:
                     text = await asyncio.to_thread(self._recogniser.words, pcm)
                 except Exception as error:  # noqa: BLE001 - whatever failed, the next sentence is tried
                     log.warning("an utterance was not recognised: %s", type(error).__name__)
                     continue
                 if text:
-                    self._tell(Caption(room, participant, text))
+                    self._tell(Caption(room, participant, text, uuid.uuid4().hex, began))
 
     def _tell(self, caption: Caption) -> None:
         line = msgspec.json.encode(caption) + b"\n"

@@ -14,6 +14,7 @@ from qanun_telemedicine.routes.quality import QualityController
 from qanun_telemedicine.routes.retention import RetentionController
 from qanun_telemedicine.routes.room import WaitingRoomController
 from qanun_telemedicine.routes.staff import StaffController
+from qanun_telemedicine.routes.transcripts import MyTranscriptsController, TranscriptsController
 from qanun_telemedicine.routes.visit import VisitController
 from qanun_telemedicine.routes.whip import WhipController
 from qanun_telemedicine.routes.written import AskController, BeginController, WrittenController
@@ -40,6 +41,8 @@ ROUTES = (
     KeptController,
     PicturesController,
     MyPicturesController,
+    TranscriptsController,
+    MyTranscriptsController,
     DevicesController,
     WhipController,
 )

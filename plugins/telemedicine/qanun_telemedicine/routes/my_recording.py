@@ -9,7 +9,7 @@ from litestar import Controller, Response
 from qanun.api import Context, get, page, post, redirect
 from qanun_telemedicine import service
 from qanun_telemedicine.permissions import Telemedicine
-from qanun_telemedicine.service import together
+from qanun_telemedicine.service import together, transcripts
 from qanun_telemedicine.service.listing import called
 from qanun_telemedicine.views import people
 
@@ -28,6 +28,7 @@ class MyRecordingController(Controller):
             recordings=await service.recordings_of(ctx, row.id),
             answers=[one for one, person in await service.consents_of(ctx, row.id) if person.id == me.id],
             pictures=[one for one in await service.pictures_of(ctx, row.id) if one.participant_id == me.id],
+            transcripts=await transcripts.transcripts_of(ctx, row.id), agreed=me.transcript == transcripts.GIVEN,
             may_withdraw=bool(await service.withdrawable(ctx, row, me)) and row.recording_asked_at is None,
         )  # fmt: skip
 

@@ -18,7 +18,7 @@ from qanun.api import N_, Conflict, Context, Form, Invalid, Patient, get, page, 
 from qanun_telemedicine import service
 from qanun_telemedicine.models import Recording
 from qanun_telemedicine.permissions import Telemedicine
-from qanun_telemedicine.service import deletion, jurisdictions, pictures, retention, reviews
+from qanun_telemedicine.service import deletion, jurisdictions, pictures, retention, reviews, transcripts
 
 _IS_HELD = N_("A legal hold stands on it. It has to be lifted first.")
 _HOME = "/telemedicine/retention"
@@ -89,6 +89,19 @@ class RetentionController(Controller):
             return await _home(ctx, holding=picture_id, values=values, errors=held, status=409)
         return redirect(ctx, _HOME)
 
+    @post("/retention/transcripts/{transcript_id:uuid}/destroy", permission=Telemedicine.RETENTION_MANAGE)
+    async def destroy_transcript(self, ctx: Context, transcript_id: UUID, form: Form) -> Response[str]:
+        try:
+            await transcripts.destroy(ctx, transcript_id, form.text("reason"))
+        except Invalid as error:
+            values = {"reason": form.text("reason")}
+            return await _home(ctx, holding=transcript_id, values=values, errors=error.fields, status=422)
+        except Conflict:
+            held = {"reason": _IS_HELD}
+            values = {"reason": form.text("reason")}
+            return await _home(ctx, holding=transcript_id, values=values, errors=held, status=409)
+        return redirect(ctx, _HOME)
+
     @get("/certificates/{certificate_id:uuid}", permission=Telemedicine.RETENTION_MANAGE)
     async def certificate(self, ctx: Context, certificate_id: UUID) -> Response[str]:
         """A deletion's certificate, and whether it holds right now."""
@@ -136,6 +149,7 @@ async def _home(
         editing=ruling or bool(preset) or policy is None,
         recordings=await retention.kept(ctx), limit=retention.LIMIT, holds=await retention.standing_holds(ctx),
         taken_back=await pictures.pictures_taken_back(ctx),
+        transcripts=await transcripts.taken_back(ctx),
         certificates=[(one, records[one.recording_id]) for one in made], deciding=deciding, holding=holding,
         act_values={} if ruling else values or {}, act_errors={} if ruling else errors or {},
         next_year=retention.years_later(ctx.local(ctx.now).date(), 1), now=ctx.now,

@@ -1,6 +1,7 @@
 """Whose words are written along in a call: the clinic asks, everybody answers for themselves, and takes it back at will.
 
-Nothing is stored, so there is no recording to agree to; but what somebody says is worked on by a machine, and they decide.
+Nothing is stored by it (`transcripts` asks for that, and asks everybody); but what somebody says is worked on by a machine, and
+they decide.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from qanun_telemedicine.service import encryption
 from qanun_telemedicine.service.presence import present
 
 #: Change it whenever the words change: consent was given to particular words.
-WORDING = "2026-1"
+WORDING = "2026-2"
 QUESTION = N_("May what you say be written along?")
 SENTENCES = (
     N_("Everybody in the call then reads what you say as text, and a machine can get it wrong."),
-    N_("A computer of the clinic does it. Nothing leaves the clinic, and neither sound nor text is kept."),
+    N_(
+        "A computer of the clinic does it, and nothing leaves the clinic. Sound is not kept, and text only if everybody agrees to that, too."
+    ),
     N_("Saying no changes nothing about your care. You can stop it at any moment."),
 )
 GIVEN, REFUSED = "given", "refused"

@@ -36,7 +36,7 @@ from qanun_telemedicine.models import (
     Participant,
     Presence,
 )
-from qanun_telemedicine.service import encryption, guests, presence
+from qanun_telemedicine.service import encryption, guests, presence, transcripts
 from qanun_telemedicine.service.identity import latest_check
 from qanun_telemedicine.service.on_chart import open_for_patient
 
@@ -278,6 +278,7 @@ async def end(ctx: Context, row: Consultation) -> None:
         return
     if row.state != IN_PROGRESS:
         raise Conflict("the consultation is not in progress")
+    await transcripts.finish(ctx, row)
     await presence.close_all(ctx, row)
     if row.group_id is not None:
         call = (await ctx.db.execute(select(Consultation).where(Consultation.id == row.group_id))).scalar_one()

@@ -11,17 +11,18 @@ from sqlalchemy import and_, bindparam, or_, select
 
 from qanun.api import Context, Patient
 from qanun_telemedicine.models import ENDED, IN_PROGRESS, OPEN, SCHEDULED, WAITING, WRITTEN, Consultation, Recording
-from qanun_telemedicine.models_kept import Snapshot
+from qanun_telemedicine.models_kept import Snapshot, Transcript
 
 
 @dataclass(frozen=True, slots=True)
 class Concerning:
     """What a patient's page is to know of: consultations, newest first (open ones, and held ones that no encounter tells of),
-    and whether there is a finished recording, a picture."""
+    and whether there is a finished recording, a picture, a document of what was said."""
 
     consultations: Sequence[Consultation]
     recorded: bool
     pictured: bool
+    said: bool
 
 
 def _is_there(model: Any, condition: Any) -> Any:
@@ -34,6 +35,7 @@ _CONCERNING = (
         Consultation,
         _is_there(Recording, Recording.state.in_(("stopped", "failed"))).label("recorded"),
         _is_there(Snapshot, Snapshot.taken_at.is_not(None)).label("pictured"),
+        _is_there(Transcript, Transcript.destroyed_at.is_(None)).label("said"),
     )
     .select_from(Patient)
     .outerjoin(
@@ -52,8 +54,9 @@ _CONCERNING = (
 async def about_patient(ctx: Context, patient_id: uuid.UUID) -> Concerning:
     rows = (await ctx.db.execute(_CONCERNING, {"patient_id": patient_id})).all()
     if not rows:
-        return Concerning((), False, False)
-    return Concerning([row[0] for row in rows if row[0] is not None], bool(rows[0][1]), bool(rows[0][2]))
+        return Concerning((), False, False, False)
+    found = [row[0] for row in rows if row[0] is not None]
+    return Concerning(found, bool(rows[0][1]), bool(rows[0][2]), bool(rows[0][3]))
 
 
 async def concerning(ctx: Context, patient_id: uuid.UUID) -> Sequence[Consultation]:

@@ -18,7 +18,7 @@ from qanun_telemedicine.models import (
     Guest,
     Participant,
 )
-from qanun_telemedicine.service import captions, encryption, together
+from qanun_telemedicine.service import captions, encryption, together, transcripts
 from qanun_telemedicine.service.devices import devices_of
 from qanun_telemedicine.service.guests import guests_seen
 from qanun_telemedicine.service.listing import called, position
@@ -94,6 +94,7 @@ async def snapshot(ctx: Context, row: Consultation, me: Participant) -> dict[str
             "asked": inside and call.captions_asked_at is not None,
             "mine": me.captions,
             "wording": captions.WORDING,
+            "kept": await _kept(ctx, call, me),
         },
         "recording": {
             "offered": not row.encrypted and call.patient_id is not None,
@@ -115,6 +116,22 @@ async def _group(ctx: Context, row: Consultation, call: Consultation) -> dict[st
     if ctx.actor.kind == "user":
         return {**told, "visits": await together.visits(ctx, call)}
     return {**told, "answer": row.group_answer, "name": row.shown_as}
+
+
+async def _kept(ctx: Context, call: Consultation, me: Participant) -> dict[str, Any]:
+    """Whether what is said goes into the record, and who has agreed to that."""
+    asked = call.transcript_asked_at
+    stands = await transcripts.standing(ctx, call) if asked else None
+    mine = me.transcript if asked and me.transcript_at and me.transcript_at >= asked else ""
+    return {
+        "offered": captions_line(ctx.runtime) is not None and not call.encrypted and call.patient_id is not None,
+        "asked": asked is not None,
+        "mine": mine,
+        "writes": stands is not None and stands.since is not None,
+        "needed": len(stands.needed) if stands else 0,
+        "given": len(stands.given) if stands else 0,
+        "wording": transcripts.WORDING,
+    }
 
 
 async def _holder(ctx: Context, row: Consultation) -> dict[str, str]:
@@ -169,7 +186,10 @@ def _outside(row: Consultation, guest: Guest) -> dict[str, Any]:
         "mute_asked": None,
         "notices": [],
         "encryption": {"on": row.encrypted, "keys": []},
-        "captions": {"offered": False, "asked": False, "mine": "", "wording": captions.WORDING},
+        "captions": {
+            "offered": False, "asked": False, "mine": "", "wording": captions.WORDING,
+            "kept": {"offered": False, "asked": False, "mine": "", "writes": False, "wording": transcripts.WORDING},
+        },
         "recording": {
             "offered": False, "asked": False, "state": "none", "needed": 0, "given": 0, "declined": False, "mine": "open",
             "wording": wording_version("guest"),

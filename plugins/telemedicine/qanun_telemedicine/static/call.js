@@ -13,6 +13,7 @@ import { openDevices, closeStream } from "./devices.js";
 import { Extras } from "./extras.js";
 import { MediaSession } from "./media.js";
 import { Safety } from "./safety.js";
+import { Transcript } from "./transcript.js";
 
 const MEDIA = new Set(["answer", "tracks", "restarted", "layers", "quality", "error"]);
 const REFUSALS = { unavailable: "unavailable-now", locked: "locked", full: "full", unsealed: "cannot-seal" };
@@ -43,6 +44,7 @@ export class Call extends EventTarget {
     });
     this.chat = new Chat(this);
     new Captions(this);
+    new Transcript(this);
     this.extras = new Extras(this);
     this.safety = new Safety(this);
     setInterval(() => this.#clock(), 1000);
