@@ -4,7 +4,7 @@ Default deny: nothing is allowed that no role grants. Core's roles are a startin
 them by naming the roles that should hold each.
 """
 
-from qanun.access.closed import ClosedRecord, RecordAccess, must_be_open
+from qanun.access.closed import ClosedRecord, RecordAccess, asked_of, closed_to, must_be_open
 from qanun.access.permissions import Core, Grant, Permissions, Role, effective_permissions, known_permissions
 from qanun.access.trail import TrailEntry, record_views
 from qanun.access.work import Runtime, open_context
@@ -18,6 +18,8 @@ __all__ = [
     "Role",
     "Runtime",
     "TrailEntry",
+    "asked_of",
+    "closed_to",
     "effective_permissions",
     "known_permissions",
     "must_be_open",

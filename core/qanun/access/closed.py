@@ -7,7 +7,7 @@ somebody else. A clinic that closed none pays nothing for it; in others a record
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -67,10 +67,32 @@ class RecordAccess(TenantModel):
     reviewed_at: Mapped[datetime | None]
 
 
+def asked_of(ctx: Context) -> bool:
+    """Whether records can be closed to who acts at all: staff, of a clinic that closed one."""
+    return ctx.actor.kind == "user" and ctx.tenant.closed_records != 0
+
+
+async def closed_to(ctx: Context, patients: Collection[uuid.UUID]) -> set[uuid.UUID]:
+    """Which of these patients' records are closed to who acts."""
+    if not patients or not asked_of(ctx):
+        return set()
+    closed = select(ClosedRecord.patient_id).where(
+        ClosedRecord.patient_id.in_(patients), ClosedRecord.opened_at.is_(None)
+    )
+    shut = set((await ctx.db.execute(closed)).scalars())
+    if not shut:
+        return set()
+    mine = select(RecordAccess.patient_id).where(
+        RecordAccess.patient_id.in_(shut), RecordAccess.user_id == ctx.actor.id, RecordAccess.ended_at.is_(None),
+        (RecordAccess.ends_at.is_(None)) | (RecordAccess.ends_at > ctx.now),
+    )  # fmt: skip
+    return shut - set((await ctx.db.execute(mine)).scalars())
+
+
 async def must_be_open(ctx: Context, patient_id: uuid.UUID) -> None:
     """Raises RecordClosed when staff may not open this patient's record now. While somebody is in by a broken glass, every
     act of this context is marked with it. Patients and the system are not asked."""
-    if ctx.actor.kind != "user" or ctx.tenant.closed_records == 0:
+    if not asked_of(ctx):
         return
     closed = select(ClosedRecord.id).where(ClosedRecord.patient_id == patient_id, ClosedRecord.opened_at.is_(None))
     if (await ctx.db.execute(closed.limit(1))).first() is None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from qanun.access import must_be_open
+from qanun.access import asked_of, closed_to, must_be_open
 from qanun.context import Context, ResourceRef
 from qanun.errors import Forbidden, NotFound
 
@@ -59,6 +59,9 @@ class Records:
             if isinstance(criteria.get("patient"), uuid.UUID):
                 await must_be_open(self._ctx, criteria["patient"])
         found = (await provider.search(self._ctx, criteria))[:LIMIT]
+        # What was not asked for by patient leaves out whose record is closed to who asks.
+        shut = await closed_to(self._ctx, {one for one in map(_subject, found) if one is not None})
+        found = [one for one in found if type == "Patient" or _subject(one) not in shut]
         patient_id = criteria.get("patient")
         if isinstance(patient_id, uuid.UUID):
             self._ctx.audit("core.records.search", patient_id=patient_id, detail={"type": type, "count": len(found)})
@@ -83,6 +86,7 @@ class Records:
         if provider.create is None:
             raise NotFound(type)
         self._require(provider.write_permission)
+        await self._open(type, resource)
         return await provider.create(self._ctx, resource)
 
     async def update(self, type: str, id: uuid.UUID, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,7 +94,15 @@ class Records:
         if provider.update is None:
             raise NotFound(type)
         self._require(provider.write_permission)
+        if asked_of(self._ctx):
+            await self._open(type, await provider.read(self._ctx, id))
         return await provider.update(self._ctx, id, changes)
+
+    async def _open(self, type: str, resource: Mapping[str, Any]) -> None:
+        """Raises RecordClosed for a write into a record that is closed to who writes."""
+        patient_id = _subject(resource)
+        if patient_id is not None and type != "Patient":
+            await must_be_open(self._ctx, patient_id)
 
     def _find(self, type: str) -> ResourceProvider | None:
         entries = self._ctx.registry.entries(ResourceProvider, enabled=self._ctx.enabled)

@@ -20,7 +20,7 @@ from litestar.handlers import BaseRouteHandler
 
 from qanun.access import Core, Runtime, effective_permissions, must_be_open, open_context
 from qanun.context import SYSTEM, Actor, ActorKind, Context
-from qanun.errors import ConfirmationNeeded, Forbidden, Invalid, NotFound, QanunError, Unauthenticated
+from qanun.errors import ConfirmationNeeded, Forbidden, Invalid, NotFound, QanunError, RecordClosed, Unauthenticated
 from qanun.i18n import Locale, get_locale, locales, negotiate
 from qanun.identity.signin import SignedIn, look_up, touch
 from qanun.tenancy import TenantInfo, lookup_session
@@ -172,8 +172,11 @@ def _opener(connection: Connection, *, lasting: bool = False) -> OpenContext:
     return opener
 
 
-async def still_allowed(connection: Connection, *, active: bool = False) -> bool:
-    """For sockets and streams, which outlive the guard: does the session live, in the same clinic, with the permission?
+async def still_allowed(
+    connection: Connection, *, active: bool = False, patient_id: uuid.UUID | None = None
+) -> bool:  # fmt: skip
+    """For sockets and streams, which outlive the guard: does the session live, in the same clinic, with the permission, and
+    is the record of `patient_id` open to them?
 
     `active` says that a person is using it (a call), which keeps an idle session alive as a page of theirs would.
     """
@@ -189,7 +192,16 @@ async def still_allowed(connection: Connection, *, active: bool = False) -> bool
         return False
     if handler.opt.get("plugin", "core") in found.disabled_plugins:
         return False
-    return handler.opt.get("permission") in staff_actor(runtime, found).permissions
+    if handler.opt.get("permission") not in staff_actor(runtime, found).permissions:
+        return False
+    if patient_id is None or kind != "staff" or found.tenant.closed_records == 0:
+        return True
+    async with open_context(runtime, found.tenant, staff_actor(runtime, found), None) as ctx:
+        try:
+            await must_be_open(ctx, patient_id)
+        except RecordClosed:
+            return False
+    return True
 
 
 def provide_open_context(request: Connection) -> OpenContext:

@@ -51,6 +51,7 @@ class Line(Acts):
         self._telling = asyncio.Lock()
         self._heard = 0.0
         self._last_line: uuid.UUID | None = None
+        self._patient: uuid.UUID | None = None
         self._sampled = 0.0
 
     async def run(self) -> None:
@@ -61,6 +62,7 @@ class Line(Acts):
             call = await together.call_for(ctx, row)
             person = person if call.id == row.id else await service.attend(ctx, call)
             self.call_id, self.room, self.person = call.id, call.room, str(person.id)
+            self._patient = row.patient_id
             runtime, tenant_id = ctx.runtime, ctx.tenant.id
             servers = ice_servers(ctx, self.person)
         with contextlib.suppress(Unavailable):
@@ -267,7 +269,8 @@ class Line(Acts):
     # --- watching over it -------------------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        """Ends the connection when the session ended, or the page fell silent; notes that the person is here."""
+        """Ends the connection when the session ended, the record was closed to them, or the page fell silent; notes that the
+        person is here."""
         turn, failures = 0, 0
         loop = asyncio.get_running_loop()
         while True:
@@ -276,7 +279,7 @@ class Line(Acts):
             if loop.time() - self._heard > _SILENT_S:
                 return
             try:
-                if not await still_allowed(self.socket, active=turn % _SEEN_EVERY == 0):
+                if not await still_allowed(self.socket, active=turn % _SEEN_EVERY == 0, patient_id=self._patient):
                     await self._put_out()
                     return
                 if turn % _SEEN_EVERY == 0:

@@ -10,7 +10,18 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from qanun.api import N_, Context, Invalid, NotFound, ResourceRef, new_id, parse_decimal, patient, to_ascii_digits
+from qanun.api import (
+    N_,
+    Context,
+    Invalid,
+    NotFound,
+    ResourceRef,
+    must_be_open,
+    new_id,
+    parse_decimal,
+    patient,
+    to_ascii_digits,
+)
 from qanun_emr.models import AllergyIntolerance, Condition, MedicationStatement, Observation
 from qanun_emr.vitals import DIASTOLIC, VITALS
 
@@ -191,6 +202,7 @@ async def void_entry(ctx: Context, kind: str, entry_id: UUID, reason: str) -> UU
         found = (await ctx.db.execute(statement)).scalar_one_or_none()
     if not isinstance(found, AllergyIntolerance | Condition | MedicationStatement | Observation):
         raise NotFound(kind)
+    await must_be_open(ctx, found.patient_id)
     if not reason.strip():
         raise Invalid({"reason": N_("Say why this entry is wrong.")})
     if len(reason.strip()) > 500:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from qanun.api import N_, Conflict, Context, Invalid, NotFound, Patient, ResourceRef, new_id, patient
+from qanun.api import N_, Conflict, Context, Invalid, NotFound, Patient, ResourceRef, must_be_open, new_id, patient
 from qanun_emr.models import Encounter, EncounterParticipant, Note
 
 
@@ -64,6 +64,7 @@ async def encounter_of(ctx: Context, encounter_id: UUID, *, lock: bool = False) 
     found = (await ctx.db.execute(statement.with_for_update() if lock else statement)).scalar_one_or_none()
     if found is None:
         raise NotFound("encounter")
+    await must_be_open(ctx, found.patient_id)
     return found
 
 
@@ -72,6 +73,7 @@ async def note_of(ctx: Context, encounter_id: UUID, *, lock: bool = False) -> No
     found = (await ctx.db.execute(statement.with_for_update() if lock else statement)).scalar_one_or_none()
     if found is None:
         raise NotFound("note")
+    await must_be_open(ctx, found.patient_id)
     return found
 
 

@@ -26,7 +26,7 @@ class ExportController(Controller):
 
     @post("/", permission=Telemedicine.RECORDING_EXPORT, fresh=True)
     async def ask(self, ctx: Context, recording_id: UUID, form: Form) -> Response[str]:
-        record = await service.recording(ctx, recording_id)
+        record = await service.readable(ctx, recording_id)
         values = {name: form.text(name) for name in ("purpose", "recipient", "reason")}
         try:
             made = await export.ask_export(ctx, record, values)
@@ -37,8 +37,8 @@ class ExportController(Controller):
     @get("/{export_id:uuid}", permission=Telemedicine.RECORDING_EXPORT)
     async def shown(self, ctx: Context, recording_id: UUID, export_id: UUID) -> Response[str]:
         """What was written down, and the link to the file, for as long as it may be fetched."""
+        record = await service.readable(ctx, recording_id)
         made = await export.export_of(ctx, recording_id, export_id)
-        record = await service.recording(ctx, recording_id)
         return page(
             ctx, "telemedicine/export.html", export=made, recording=record, purposes=export.PURPOSES,
             may_fetch=made.expires_at > ctx.now and record.state in ("stopped", "failed"),
@@ -47,6 +47,7 @@ class ExportController(Controller):
     @get("/{export_id:uuid}/file", permission=Telemedicine.RECORDING_EXPORT, fresh=True)
     async def file(self, open_context: OpenContext, recording_id: UUID, export_id: UUID) -> Response[Any]:
         async with open_context() as ctx:
+            await service.readable(ctx, recording_id)
             made = await export.export_of(ctx, recording_id, export_id)
             copy = await export.prepare_copy(ctx, made)
         pieces = copy.pieces()

@@ -43,14 +43,14 @@ class PlaybackController(Controller):
 
     @get("/", permission=Telemedicine.RECORDING_PLAY)
     async def watch(self, ctx: Context, recording_id: UUID) -> Response[str]:
-        return await watch_page(ctx, await service.recording(ctx, recording_id))
+        return await watch_page(ctx, await service.readable(ctx, recording_id))
 
     @get("/{participant:str}/{number:int}", permission=Telemedicine.RECORDING_PLAY, live=True)
     async def stream(
         self, open_context: OpenContext, request: Request_, recording_id: UUID, participant: str, number: int
     ) -> Response[Any]:
         async with open_context() as ctx:
-            record = await service.recording(ctx, recording_id)
+            record = await service.readable(ctx, recording_id)
             if record.state == "deleted":
                 raise NotFound("recording")
             key = await service.recording_key(ctx, record)

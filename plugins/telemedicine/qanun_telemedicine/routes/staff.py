@@ -18,6 +18,7 @@ from qanun.api import (
     Unavailable,
     fragment,
     get,
+    must_be_open,
     page,
     patient_href,
     post,
@@ -92,6 +93,7 @@ class StaffController(Controller):
         row = await service.for_appointment(ctx, appointment_id)
         if row is None:
             raise NotFound("consultation")
+        await must_be_open(ctx, row.whose)
         return redirect(ctx, _place(ctx, row))
 
     @get("/consultations/{consultation_id:uuid}/open", permission=Telemedicine.CONSULTATION_READ)

@@ -18,6 +18,7 @@ from qanun.api import (
     NotFound,
     ResourceRef,
     invite,
+    must_be_open,
     new_id,
     patient,
     random_token,
@@ -111,7 +112,10 @@ async def _found(ctx: Context, id: uuid.UUID, lock: bool) -> Consultation | None
     statement = select(Consultation).where(Consultation.id == id)
     if lock:
         statement = statement.with_for_update().execution_options(populate_existing=True)
-    return (await ctx.db.execute(statement)).scalar_one_or_none()
+    row = (await ctx.db.execute(statement)).scalar_one_or_none()
+    if row is not None and row.patient_id is not None:
+        await must_be_open(ctx, row.patient_id)
+    return row
 
 
 async def for_appointment(ctx: Context, appointment_id: uuid.UUID) -> Consultation | None:

@@ -16,7 +16,7 @@ from typing import Literal
 
 from sqlalchemy import func, select
 
-from qanun.api import N_, Conflict, Context, Invalid, Key, Locale, NotFound, ResourceRef, new_id
+from qanun.api import N_, Conflict, Context, Invalid, Key, Locale, NotFound, ResourceRef, must_be_open, new_id
 from qanun_telemedicine.models import IN_PROGRESS, Consultation, Participant, Presence, Recording, RecordingConsent
 from qanun_telemedicine.service import encryption
 from qanun_telemedicine.service.presence import present
@@ -272,6 +272,13 @@ async def recording(ctx: Context, id: uuid.UUID) -> Recording:
     found = (await ctx.db.execute(select(Recording).where(Recording.id == id))).scalar_one_or_none()
     if found is None:
         raise NotFound("recording")
+    return found
+
+
+async def readable(ctx: Context, id: uuid.UUID) -> Recording:
+    """The same, for who is to see or hear it. Raises RecordClosed while its patient's record is closed to them."""
+    found = await recording(ctx, id)
+    await must_be_open(ctx, found.patient_id)
     return found
 
 
