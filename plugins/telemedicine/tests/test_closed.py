@@ -38,9 +38,9 @@ async def test_a_record_that_is_closed_during_the_call_puts_out_who_was_not_name
     await theirs.admit()
     elsewhere = await theirs.page()
     await elsewhere.hears("welcome")
+    room = (await visit.row()).room
     await close(clinic, visit.patient)
     await until(lambda: doctor.page.closed is not None, "the doctor is put out")
-    room = (await visit.row()).room
 
     async def alone() -> bool:
         return list((await worker.clients[0].stats(room))[room]) == [patient.peer.name]
