@@ -33,6 +33,9 @@ BACKUP_MOUNT = "/mnt/backup"
 _ABSOLUTE = re.compile(r"/[^\s\"'\\$]+")
 
 
+_CODEC = "(vp8|vp9|h264|h264-high|av1|red)"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clinic:
     """The first clinic, made once; later changes are made on screen."""
@@ -122,6 +125,8 @@ class Site:
     media_nodes: tuple[str, ...]
     #: How many media workers; 0 leaves it to the number of processors.
     media_workers: int
+    #: In which order calls try codecs, as `QANUN_MEDIA_CODECS`; empty: as they come.
+    media_codecs: str
     mail: Mail
     #: What recognises speech for captions, as `QANUN_CAPTIONS`, and its model; empty: calls have no captions.
     captions: str
@@ -179,6 +184,9 @@ def parse_site(table: Mapping[str, Any]) -> Site:
         media_advertise=media.items("advertise", _ipv4),
         media_nodes=media.items("nodes", _ipv4),
         media_workers=media.number("workers", usual=0, least=1, most=8),
+        media_codecs=media.text("codecs", usual="", check=_matches(
+            rf"{_CODEC}(,{_CODEC})*", "codecs in the order of preference, like vp9,vp8; red repairs lost sound"
+        )),
         mail=_mail_server(top.table("mail", needed=False)),
         captions=(captions := top.table("captions", needed=False)).text(
             "recogniser", usual="", check=_matches(r"pocketsphinx|http://[^\s\"'\\$]+", "pocketsphinx, or http:// and an address")

@@ -329,6 +329,17 @@ def test_mail_goes_out_and_calls_have_captions_only_where_the_site_names_who_tak
     assert "telemedicine captions" in (tree / "etc/systemd/system/qanun-captions.service").read_text()
 
 
+def test_the_order_of_codecs_is_the_workers_own_unless_the_site_says_it(site_table, tree, places, machine):
+    settings = tree / "etc/qanun/qanun.env"
+    assert "CODECS" not in settings.read_text()
+    apply(parse_site(site_table | {"media": {"codecs": "vp9,vp8,red"}}), places, SERVICES, machine, ["192.168.7.10"])
+    assert "QANUN_MEDIA_CODECS=vp9,vp8,red" in settings.read_text().splitlines()
+    for wrong in ("vp10", "vp8;vp9", "vp8,", "VP8\nX=1"):
+        with pytest.raises(SiteFault) as refused:
+            parse_site(site_table | {"media": {"codecs": wrong}})
+        assert [name for name, _ in refused.value.faults] == ["media.codecs"]
+
+
 def test_a_mail_server_needs_a_sender_and_a_name_there_its_password(site_table):
     with pytest.raises(SiteFault) as refused:
         parse_site(

@@ -107,6 +107,8 @@ def environment(site: Site, places: Places, addresses: Sequence[str]) -> str:
         }  # fmt: skip
         if site.mail.user:
             lines["QANUN_SMTP_USER"] = site.mail.user
+    if site.media_codecs:
+        lines["QANUN_MEDIA_CODECS"] = site.media_codecs
     if site.captions:
         lines |= {"QANUN_CAPTIONS": site.captions, "QANUN_CAPTIONS_SOCKET": f"{SOCKETS}/captions.sock"}
         if site.captions_model:
