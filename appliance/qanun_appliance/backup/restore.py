@@ -25,9 +25,10 @@ from qanun_appliance.secrets import give
 
 #: (folder, account): what is put in place of the present.
 _PARTS = (("blobs", "qanun"), ("recordings", "qanun"), ("keys", "qanun"), ("secrets", "root"), ("ssh", "root"))
-_UNITS = ("qanun.target", "qanun-web.service", "qanun-jobs.service", "qanun-media@1.service", "qanun-turn.service",
-          "qanun-migrate.service", "qanun-first-boot.service", "qanun-postgresql.service",
-          "qanun-prepare.service")  # fmt: skip
+#: Whatever writes to what is exchanged, or saves it meanwhile; the target brings all of it back.
+_UNITS = ("qanun.target", "qanun-wal.timer", "qanun-backup.timer", "qanun-drill.timer", "qanun-wal.service", "qanun-web.service",
+          "qanun-jobs.service", "qanun-media@*.service", "qanun-turn.service", "qanun-migrate.service", "qanun-first-boot.service",
+          "qanun-postgresql.service", "qanun-prepare.service")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
