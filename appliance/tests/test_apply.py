@@ -14,6 +14,7 @@ from qanun.api import ConfigurationError
 from qanun.app import SystemService
 from qanun.app.build import gather
 from qanun_appliance.apply import apply, postgres_programs
+from qanun_appliance.commands import setting_up
 from qanun_appliance.places import Places
 from qanun_appliance.render import Machine, open_ports
 from qanun_appliance.site import parse_site
@@ -378,3 +379,24 @@ def test_folders_of_configuration_can_be_passed_whatever_the_process_leaves_to_o
         os.umask(before)
     closed = [path for path in places.real("/etc").rglob("*") if path.is_dir() and path.stat().st_mode & 0o777 != 0o755]
     assert closed == [] and places.real("/etc/qanun/postgresql/postgresql.conf").exists()
+
+
+# --- what an image wrote down ----------------------------------------------------------------------------------------
+
+
+def test_an_image_s_own_note_of_what_plugins_ask_is_taken_for_exactly_those_plugins(tmp_path, monkeypatch, capsys):
+    asked = setting_up.services()
+    assert setting_up.services_command([]) == 0
+    note = tmp_path / setting_up.ASKED
+    note.parent.mkdir(parents=True)
+    note.write_text(capsys.readouterr().out)
+    monkeypatch.setattr(setting_up.sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(setting_up, "_ask", lambda: ["the plugins themselves"])
+    written = setting_up.services()
+    assert [(one.id, list(one.command), list(one.ports)) for one in written] == [
+        (one.id, list(one.command), list(one.ports)) for one in asked
+    ]
+    assert all(isinstance(port, tuple) for one in written for port in one.ports)
+    for other in (note.read_text().replace('"appliance":"', '"appliance":"9'), "{}", "", "[1"):
+        note.write_text(other)
+        assert setting_up.services() == ["the plugins themselves"], other

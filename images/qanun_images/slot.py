@@ -46,8 +46,10 @@ cp -r --no-dereference /usr/lib/postgresql/[0-9]* $root/usr/lib/postgresql/
 cd /run
 export QANUN_CODE_DIR=/opt/qanun/bin PYTHONDONTWRITEBYTECODE=1
 /opt/qanun/bin/qanun appliance apply --root $root --site /run/site.toml > /run/said || { cat /run/said; exit 1; }
+/opt/qanun/bin/qanun appliance services > /run/services.json
+install -m 644 /run/services.json /opt/qanun/share/qanun/services.json
 units=/usr/lib/systemd/system
-for name in qanun-apply.service qanun-health.service qanun-setup.service qanun-setup-work.path qanun-setup-work.service \
+for name in qanun-apply.service qanun-prepare.service qanun-health.service qanun-setup.service qanun-setup-work.path qanun-setup-work.service \
     qanun-setup-disk.service qanun-setup-console.path qanun-setup-console.service; do
     install -m 644 $root/etc/systemd/system/$name $units/$name
 done

@@ -24,6 +24,17 @@ from qanun_images import tools
 from qanun_images.places import MIB
 
 _CODE, _VARS = Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+#: Firmware that starts only what is signed by the one pair of keys it knows, which Debian publishes for tests. Its variables
+#: are kept from the system by the processor's management mode.
+_STRICT_CODE, _STRICT_VARS = (
+    Path("/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"),
+    Path("/usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd"),
+)
+_STRICT = ["-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1"]
+STRICT_KEY, STRICT_CERTIFICATE = (
+    Path("/usr/share/ovmf/PkKek-1-snakeoil.key"),
+    Path("/usr/share/ovmf/PkKek-1-snakeoil.pem"),
+)
 
 
 def cannot() -> str | None:
@@ -218,17 +229,18 @@ def _drive(number: int, disk: Path, bus: str) -> list[str]:
 @contextlib.contextmanager
 def started(
     disk: Path, work: Path, *, tpm: bool = True, disks: Sequence[Path] = (), sticks: Sequence[Path] = (),
-    memory_mib: int = 2048, words: str = "", key: Path | None = None, from_stick: bool = False,
+    memory_mib: int = 2048, words: str = "", key: Path | None = None, from_stick: bool = False, secure_boot: bool = False,
 ) -> Iterator[Machine]:  # fmt: skip
     """The machine, running until the end of the block and then cut off. Firmware and TPM remember what `work` holds.
 
     `disks` are further ones, `sticks` are on USB; `from_stick` starts from the first of those. `words` go to the kernel's
-    command line; `key` is the private key that root inside accepts.
+    command line; `key` is the private key that root inside accepts. With `secure_boot` the firmware starts only what
+    `STRICT_KEY` signed.
     """
     work.mkdir(parents=True, exist_ok=True)
     variables, serial, control = work / "firmware.fd", work / "serial.log", work / "control"
     if not variables.exists():
-        shutil.copy(_VARS, variables)
+        shutil.copy(_STRICT_VARS if secure_boot else _VARS, variables)
     with serial.open("ab") as log:
         log.write(_POWER.encode())
     accelerator = os.environ.get("QANUN_ACCEL", "tcg,thread=multi")
@@ -238,9 +250,10 @@ def started(
     order += [] if from_stick else [(path, "usb") for path in sticks]
     typed = serial.with_suffix(".in")
     command: list[object] = [
-        "qemu-system-x86_64", "-machine", "q35", "-accel", accelerator, "-cpu", os.environ.get("QANUN_CPU", "max"), "-m", memory_mib, "-smp", 2,
+        "qemu-system-x86_64", "-machine", "q35,smm=on" if secure_boot else "q35",
+        *(_STRICT if secure_boot else ()), "-accel", accelerator, "-cpu", os.environ.get("QANUN_CPU", "max"), "-m", memory_mib, "-smp", 2,
         "-display", "none", "-nodefaults", "-no-user-config", "-device", "virtio-rng-pci", "-device", "VGA",
-        "-drive", f"if=pflash,format=raw,readonly=on,file={_CODE}", "-drive", f"if=pflash,format=raw,file={variables}",
+        "-drive", f"if=pflash,format=raw,readonly=on,file={_STRICT_CODE if secure_boot else _CODE}", "-drive", f"if=pflash,format=raw,file={variables}",
         "-device", "qemu-xhci,id=xhci",
         *(word for number, (path, bus) in enumerate(order, 1) for word in _drive(number, path, bus)),
         "-netdev", f"user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:443,hostfwd=tcp:127.0.0.1:{ssh_port}-:22",

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
+
+import msgspec
 
 from qanun.api import CliCommand, SystemService
 from qanun_appliance.places import Places
 from qanun_appliance.site import load_site
+
+#: Below the environment's folder.
+ASKED = "share/qanun/services.json"
 
 
 def parser(name: str, about: str) -> argparse.ArgumentParser:
@@ -26,11 +35,43 @@ def places_of(options: argparse.Namespace) -> Places:
     return Places(Path(options.root).resolve(), Path(code)) if code else Places(Path(options.root).resolve())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What was asked of a machine, and by which plugins (name → version of its distribution)."""
+
+    plugins: dict[str, str]
+    services: list[SystemService]
+
+
 def services() -> list[SystemService]:
-    """What the installed plugins ask of a machine."""
+    """What the installed plugins ask of a machine.
+
+    To ask them loads the whole product, which is most of what `apply` would take at a start. An image does not change, so it
+    wrote the answer down when it was built; it counts for exactly the plugins that were there.
+    """
+    with contextlib.suppress(OSError, msgspec.MsgspecError):
+        written = msgspec.json.decode((Path(sys.prefix) / ASKED).read_bytes(), type=Asked)
+        if written.plugins == _installed():
+            return written.services
+    return _ask()
+
+
+def _ask() -> list[SystemService]:
     from qanun.api import gather
 
     return gather()[0].all(SystemService)
+
+
+def _installed() -> dict[str, str]:
+    return {entry.name: entry.dist.version if entry.dist else "" for entry in entry_points(group="qanun.plugins")}
+
+
+def services_command(arguments: Sequence[str]) -> int:
+    parser("services", "what the installed plugins ask of a machine, for an image that writes it down").parse_args(
+        list(arguments)
+    )
+    print(msgspec.json.encode(Asked(plugins=dict(sorted(_installed().items())), services=_ask())).decode())
+    return 0
 
 
 def apply_command(arguments: Sequence[str]) -> int:
@@ -153,6 +194,7 @@ COMMANDS: tuple[CliCommand, ...] = (
     CliCommand(
         id="appliance.apply", run=apply_command, summary="make this machine what site.toml says (--check, --root)"
     ),
+    CliCommand(id="appliance.services", run=services_command, summary="what the plugins ask of a machine (for images)"),
     CliCommand(id="appliance.addresses", run=addresses_command, summary="write down this machine's addresses"),
     CliCommand(
         id="appliance.relay-certificate",

@@ -42,7 +42,7 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
              "After=local-fs.target systemd-tmpfiles-setup.service", f"RequiresMountsFor={DATA}",
              "Before=network-pre.target systemd-networkd.service nftables.service caddy.service chrony.service "
              "qanun.target shutdown.target", "Wants=network-pre.target", "Conflicts=shutdown.target",
-             f"ConditionPathExists={DATA}/site.toml"],
+             "Wants=qanun-prepare.service", f"ConditionPathExists={DATA}/site.toml"],
             ["Type=oneshot", "RemainAfterExit=yes", f"ExecStart={appliance} apply --boot", "TimeoutStartSec=300",
              *root_hardened(write=CONFIGURES)],
             install="sysinit.target",
@@ -54,7 +54,10 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
              "RuntimeDirectoryPreserve=yes", f"ExecStart={appliance} addresses --write {ADDRESSES}", *root_hardened()],
         ),
         "qanun-prepare.service": _section(
-            ["Description=Qanun: the database's files, made once and never again", f"RequiresMountsFor={DATA}"],
+            # It needs nothing of what `apply` writes: on the image it runs beside it, before there is anything else to start.
+            ["Description=Qanun: the database's files, made once and never again", "DefaultDependencies=no",
+             "After=local-fs.target systemd-tmpfiles-setup.service", "Before=qanun.target shutdown.target",
+             "Conflicts=shutdown.target", f"RequiresMountsFor={DATA}", f"ConditionPathExists={DATA}/site.toml"],
             ["Type=oneshot", "RemainAfterExit=yes", f"ExecStart={appliance} prepare", "TimeoutStartSec=180", *root_hardened()],
         ),
         "qanun-postgresql.service": _section(
@@ -75,8 +78,9 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
              "Requires=qanun-postgresql.service", "After=qanun-postgresql.service"],
             ["Type=oneshot", "RemainAfterExit=yes", "User=postgres", "Group=postgres", f"EnvironmentFile={ENVIRONMENT}",
              f"Environment=QANUN_OWNER_DATABASE_URL=postgresql://qanun_owner@/qanun?host={SOCKETS}",
-             f"ExecStart={places.code}/qanun db prepare --superuser-url postgresql://postgres@/postgres?host={SOCKETS}",
-             f"ExecStart={places.code}/qanun db upgrade", "TimeoutStartSec=900",
+             # On a small machine each start of a program takes a second of everybody's waiting: one for both.
+             f"ExecStart={places.code}/qanun db upgrade --superuser-url postgresql://postgres@/postgres?host={SOCKETS}",
+             "TimeoutStartSec=900",
              *hardened(families="AF_UNIX", network="none",
                        hide=[f"{DATA}/secrets", f"{DATA}/keys", f"{DATA}/blobs", f"{DATA}/recordings", f"{DATA}/tls"])],
         ),
@@ -118,7 +122,8 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
         ),
         # Every minute: a disk can fill while the doctor sleeps.
         "qanun-disk.service": _section(
-            ["Description=Qanun: the data disk's reserve", f"RequiresMountsFor={DATA}"],
+            # Not beside a start, which it would make longer.
+            ["Description=Qanun: the data disk's reserve", f"RequiresMountsFor={DATA}", "After=qanun-health.service"],
             ["Type=oneshot", f"ExecStart={appliance} disk-watch", *root_hardened()],
         ),
         "qanun-disk.timer": _timer("the data disk's reserve", "OnBootSec=1min\nOnUnitInactiveSec=1min\nAccuracySec=5s"),

@@ -46,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--superuser-url", required=True)
     prepare.add_argument("--database", default="qanun")
     prepare.set_defaults(run=_db_prepare)
-    actions.add_parser("upgrade", help="bring every lineage to its head").set_defaults(run=_db_upgrade)
+    upgrade = actions.add_parser("upgrade", help="bring every lineage to its head")
+    upgrade.add_argument("--superuser-url", help="prepare first, as this superuser: one start of a process for both")
+    upgrade.set_defaults(run=_db_upgrade, database="qanun")
     actions.add_parser("status", help="up to date, behind, ahead or orphaned").set_defaults(run=_db_status)
     revision = actions.add_parser("revision", help="write the next migration of one distribution from its models")
     revision.add_argument("slug")
@@ -109,6 +111,8 @@ def _lineages() -> Sequence[Lineage]:
 def _db_upgrade(options: argparse.Namespace) -> int:
     from qanun.db.migrations import upgrade
 
+    if options.superuser_url:
+        _db_prepare(options)
     for status in upgrade(_config().owner_database_url, _lineages()):
         print(f"{status.slug}: {status.state} ({status.current})")
     return 0
