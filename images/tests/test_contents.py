@@ -86,6 +86,18 @@ def test_the_fast_media_engine_and_every_plugin_are_there(built):
     )
 
 
+def test_the_box_s_note_of_what_plugins_ask_of_it_is_what_they_ask(built):
+    said = tools.run_in(built.tree, ["/opt/qanun/bin/qanun", "appliance", "services"], epoch=0)
+    assert (built.tree / "opt/qanun/share/qanun/services.json").read_text().strip() == said.strip()
+    assert "telemedicine.turn" in said
+
+
+def test_nothing_but_the_site_file_opens_ssh(built):
+    assert not (built.tree / "usr/lib/systemd/system-generators/systemd-ssh-generator").exists()
+    wants = [path.name for path in (built.tree / "etc/systemd/system").glob("*.wants/*")]
+    assert wants and not [name for name in wants if name.startswith(("ssh", "sshd"))]
+
+
 def test_arabic_is_complete_on_the_box(built):
     catalogues = {path.name for path in (built.tree / "opt/qanun/share/qanun/locale/ar/LC_MESSAGES").iterdir()}
     assert catalogues == {path.with_suffix(".mo").name for path in (ROOT / "locale/ar/LC_MESSAGES").glob("*.po")}
