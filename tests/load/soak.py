@@ -151,7 +151,10 @@ class _Crowd:
             nonlocal due
             while self.joins < until and time.monotonic() < self._deadline:
                 self._room += 1
-                await self._visit(f"room-{self._room}")
+                try:
+                    await self._visit(f"room-{self._room}")
+                except OSError:
+                    self.refused += 1  # this machine's own network changed meanwhile
                 if self.joins >= due:
                     due = self.joins + every
                     self.samples.append(await self._sample())

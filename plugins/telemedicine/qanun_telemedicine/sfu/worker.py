@@ -322,6 +322,10 @@ async def _main(options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.finished.set)
+    # What is there for good is not looked through for rubbish again and again; and so rubbish is looked for in proportion to who
+    # comes and goes. Who has left keeps OpenSSL's memory until it is found, of which Python's collector knows nothing.
+    gc.collect()
+    gc.freeze()
     await worker.serve(options.socket)
 
 
