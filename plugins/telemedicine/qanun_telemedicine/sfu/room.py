@@ -134,6 +134,8 @@ class Rooms:
         self._fingerprint = next(one.value for one in self.certificate.getFingerprints() if one.algorithm == "sha-256")
         #: Told of tracks that come and go, for recordings.
         self.on_track: Callable[[Room, TrackSpec, bool], None] = lambda room, track, added: None
+        #: Told of a transport that is no more, however its participant left.
+        self.on_left: Callable[[str], None] = lambda transport: None
         #: The video codecs that can be recorded in a room while it is; None for any.
         self.recordable: Callable[[Room], frozenset[str] | None] = lambda room: None
 
@@ -363,7 +365,10 @@ class Rooms:
         for mid in list(participant.tracks):
             self._unpublish(participant, mid)
         self.assign(room)
-        await participant.transport.stop()
+        try:
+            await participant.transport.stop()
+        finally:
+            self.on_left(participant.transport.name)
 
     async def gone(self, transport: str) -> Participant | None:
         """The transport has ended by itself."""

@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 #: A room that nobody is in is closed after this long.
 _EMPTY_S = 600.0
+#: So many who have left are worth looking for what they left behind.
+_MOST_DEPARTED = 64
 _ALLOWED_TAPS = ("qanun_telemedicine.recording", "qanun_telemedicine.captions.ear")
 _PR_SET_PDEATHSIG = 1
 
@@ -61,6 +63,8 @@ class MediaWorker:
         self.control = Control(engine, self.paths, self._emit)
         self.rooms = Rooms(engine, self.paths, self, self._told, preferences=preferences)
         self.recordings = Recordings(engine, self.rooms, allowed_taps, self._recording_failed)
+        self.rooms.on_left = self._left
+        self._departed = 0
         self.draining = self._ends = False
         self.load = Load(engine)
         self.finished = asyncio.Event()
@@ -114,6 +118,11 @@ class MediaWorker:
                     room.empty_since = now
                 elif now - room.empty_since > _EMPTY_S:
                     await self._close_room(room.id)
+            if self._departed >= _MOST_DEPARTED:
+                # OpenSSL's memory of who has left hangs in circles that Python's collector finds by their number of objects, which
+                # is small, and not by what they hold.
+                self._departed = 0
+                gc.collect()
             if self._ends and not any(room.participants for room in self.rooms):
                 self.finished.set()
 
@@ -173,7 +182,10 @@ class MediaWorker:
 
     async def _gone(self, name: str) -> None:
         await self.rooms.gone(name)
+
+    def _left(self, name: str) -> None:
         self.control.forget(name)
+        self._departed += 1
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
@@ -322,8 +334,7 @@ async def _main(options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.finished.set)
-    # What is there for good is not looked through for rubbish again and again; and so rubbish is looked for in proportion to who
-    # comes and goes. Who has left keeps OpenSSL's memory until it is found, of which Python's collector knows nothing.
+    # What is there for good is not looked through for rubbish again and again.
     gc.collect()
     gc.freeze()
     await worker.serve(options.socket)
