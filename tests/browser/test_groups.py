@@ -43,8 +43,8 @@ async def test_a_group_is_planned_joined_and_led_with_a_chart_for_each(house: Ho
     await desk.click("main form button.btn-primary")
     await desk.wait_for_url(re.compile(r"/telemedicine/groups/[0-9a-f-]{36}$"))
     group = desk.url.removeprefix(house.stack.base)
-    for family in ("Idrissi", "Tazi"):
-        await desk.fill("main [name=q]", family)
+    for given, family in (("Amina", "Idrissi"), ("Youssef", "Tazi")):
+        await desk.fill("main [name=q]", f"{given} {family}")
         await desk.press("main [name=q]", "Enter")
         await desk.click("main form[action$='/patients'] button")
         await expect(desk.locator("#telemedicine-members")).to_contain_text(family)
