@@ -117,7 +117,7 @@ def _database(request: Request[Any, Any, Any], error: Exception) -> Response[Any
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether the database itself is gone or refusing, rather than one statement being wrong."""
+    """Whether the database itself is gone, refusing or too busy, rather than one statement being wrong."""
     if isinstance(error, PoolTimeout | ConnectionError | psycopg.errors.CannotConnectNow):
         return True
     if isinstance(error, DBAPIError):
@@ -127,7 +127,8 @@ def is_outage(error: BaseException) -> bool:
         state = getattr(original, "sqlstate", None)
         if state is None:
             return isinstance(error, OperationalError | InterfaceError)
-        return str(state)[:2] in {"08", "57", "53"} and state != "57014"
+        # Also 57014: a statement that ran into its time-out. The machine is too busy, and "try again in a moment" is true.
+        return str(state)[:2] in {"08", "57", "53"}
     return isinstance(error, psycopg.OperationalError)
 
 
