@@ -141,9 +141,15 @@ class Janus:
         for own in feeds:
             handle = await self._attach()
             streams = [{"feed": feed} for feed in feeds if feed != own]
-            joined = await self._message(
-                handle, {"request": "join", "ptype": "subscriber", "room": number, "streams": streams}
-            )
+            wanted = {"request": "join", "ptype": "subscriber", "room": number, "streams": streams}
+            for attempt in range(50):
+                try:
+                    joined = await self._message(handle, wanted)
+                    break
+                except RuntimeError:  # a feed is there a moment after its publisher is connected
+                    if attempt == 49:
+                        raise
+                    await asyncio.sleep(0.1)
             connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
             await connection.setRemoteDescription(RTCSessionDescription(joined["jsep"]["sdp"], "offer"))
             await connection.setLocalDescription(await connection.createAnswer())
