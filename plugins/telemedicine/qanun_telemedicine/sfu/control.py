@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from qanun_telemedicine.sfu import rtcp
 from qanun_telemedicine.sfu.engine import Address, Engine, SenderState, StreamState, TrackSpec
 from qanun_telemedicine.sfu.layers import Published, inside
+from qanun_telemedicine.sfu.paths import Paths
 from qanun_telemedicine.sfu.quality import RECONNECTING, ActiveSpeaker, Layer, LayerChoice, Leg
 from qanun_telemedicine.sfu.repeats import Repeats
 from qanun_telemedicine.sfu.room import Participant, Room, Rooms
-from qanun_telemedicine.sfu.transport import Paths
 
 log = logging.getLogger(__name__)
 

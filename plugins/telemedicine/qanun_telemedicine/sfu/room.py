@@ -17,8 +17,9 @@ from qanun_telemedicine.sfu import answer, sdp
 from qanun_telemedicine.sfu.answer import Agreed, Local
 from qanun_telemedicine.sfu.codecs import Preferences
 from qanun_telemedicine.sfu.engine import Engine, TrackSpec
+from qanun_telemedicine.sfu.paths import Paths
 from qanun_telemedicine.sfu.protocol import Refused
-from qanun_telemedicine.sfu.transport import Paths, PeerTransport, TransportListener
+from qanun_telemedicine.sfu.transport import PeerTransport, TransportListener
 
 log = logging.getLogger(__name__)
 

@@ -31,11 +31,11 @@ from qanun_telemedicine.sfu.control import Control
 from qanun_telemedicine.sfu.engine import Address, Engine
 from qanun_telemedicine.sfu.engines import CHOICES, open_engine
 from qanun_telemedicine.sfu.native import Unavailable
+from qanun_telemedicine.sfu.paths import Paths
 from qanun_telemedicine.sfu.protocol import Refused
 from qanun_telemedicine.sfu.recordings import Recordings
 from qanun_telemedicine.sfu.room import Participant, Rooms
 from qanun_telemedicine.sfu.sdp import SdpError
-from qanun_telemedicine.sfu.transport import Paths
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from aioice import stun
 
-from qanun_telemedicine.sfu.transport import heard
+from qanun_telemedicine.sfu.paths import heard
 
 from .conftest import until
 from .peer import Peer
