@@ -20,6 +20,7 @@ import pytest
 from appliance.tests.boxes import blank, quiet, running, url
 from qanun.api import ConfigurationError, Unavailable
 from qanun_appliance.backup import back_up, drill, restore, store_at
+from qanun_appliance.backup.restic import Damaged, explained
 from qanun_appliance.backup.restore import Wish
 from qanun_appliance.backup.store import public_key
 from qanun_appliance.backup.take import note, where
@@ -171,3 +172,17 @@ def test_a_folder_in_which_backups_were_and_are_gone_is_not_begun_anew_by_itself
         assert list(disk.iterdir()) == []
         note(box.places, "backup", {"well": True, "where": where(str(disk))})
         assert back_up(site, box.places, box.live, say=quiet, begin=True)["well"]
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("root@store: Permission denied (publickey).\nFatal: unable to start the sftp session, error: EOF", "SSH key"),
+        ("banner line 0: Not allowed at this time\nFatal: unable to start the sftp session, error: EOF", "wait"),
+        ("Fatal: unable to start the sftp session, error: server unexpectedly closed: unexpected EOF", "wait"),
+    ],
+)
+def test_a_store_that_does_not_let_us_in_is_not_called_a_damaged_backup(said, why):
+    error = explained(said)
+    assert not isinstance(error, Damaged)
+    assert why in str(error)

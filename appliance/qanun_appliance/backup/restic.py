@@ -33,6 +33,11 @@ _SSH = {
     "connection refused": "nobody listens at the store's address",
     "no route to host": "the store's address is not reached from here",
     "timed out": "the store does not answer",
+    # OpenSSH lets an address that failed to sign in wait before it may try again.
+    "not allowed at this time": "the store lets this machine wait after a refused key: try again in a minute",
+    # Last: ssh's own words, where there are any, say more.
+    "unable to start the sftp session": "the store ended the SSH session before it offered sftp; after a refused key it lets "
+    "this machine wait: try again in a minute",
 }  # fmt: skip
 
 
