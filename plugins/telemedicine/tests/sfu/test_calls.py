@@ -213,7 +213,7 @@ async def _sent(clinic: Clinic) -> set[str]:
 
 async def _received(clinic: Clinic, participant: str) -> set[str]:
     stats = (await clinic.client.stats("nour-1"))["nour-1"]
-    return {one["rid"] for one in stats[participant]["receives"] if one["rid"]}
+    return {one["rid"] for one in stats.get(participant, {"receives": []})["receives"] if one["rid"]}
 
 
 async def _gets_less(clinic: Clinic, *participants: str) -> bool:
