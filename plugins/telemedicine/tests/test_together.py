@@ -128,6 +128,10 @@ async def test_nobody_comes_to_a_group_who_did_not_agree_and_chose_a_name(clinic
     with pytest.raises(Invalid) as refused:
         await agree(youssef, "sunflower")
     assert "name" in refused.value.fields, "two of one name cannot be told apart"
+    for name in (clinic.practitioner.name.upper(), f" {clinic.practitioner.name_alt}"):
+        with pytest.raises(Invalid) as refused:
+            await agree(youssef, name)
+        assert "name" in refused.value.fields, "nobody speaks in the clinician's name"
     await agree(youssef, "", "refused")
     with pytest.raises(Conflict):
         await youssef.wait()

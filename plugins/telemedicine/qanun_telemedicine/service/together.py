@@ -286,6 +286,11 @@ async def answer(ctx: Context, row: Consultation, decision: str, version: str, n
 
 
 async def _taken(ctx: Context, call: Consultation, row: Consultation, name: str) -> bool:
+    """By another patient, or by who leads the group: nobody speaks to the others in the clinician's name."""
+    leader = select(Practitioner.name, Practitioner.name_alt).where(Practitioner.id == call.practitioner_id)
+    for row_names in (await ctx.db.execute(leader)).all():
+        if any(one and one.casefold() in name.casefold() for one in row_names):
+            return True
     others = select(Consultation.id).where(
         Consultation.group_id == call.id, Consultation.id != row.id, Consultation.state != CANCELLED,
         func.lower(Consultation.shown_as) == name.lower(),

@@ -334,9 +334,10 @@ async def _main(options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.finished.set)
-    # What is there for good is not looked through for rubbish again and again.
+    # Not looked through for rubbish again and again: what is there for good, and what lives as long as its room.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
     await worker.serve(options.socket)
 
 
@@ -366,9 +367,6 @@ def main() -> None:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    # What lives as long as its room is looked through again by every collection: fewer, and not what was there at the start.
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
     try:
         uvloop.run(_main(options))
     except Unavailable as reason:

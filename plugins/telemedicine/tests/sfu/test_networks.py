@@ -71,14 +71,13 @@ async def test_a_bad_line_costs_sharpness_and_neither_sound_nor_visit(
     call.line.set(**line)
     await asyncio.sleep(15)
     bad = await call.watch(seconds, str(line))
-    for who, seen in bad.items():
-        usual = good[who]
-        if usual.longest > longest:
-            print(f"NOT SHOWN for {who}: this machine froze for {usual.longest:.2f} s on a good line")
-        assert seen.longest - seen.machine <= max(longest, usual.longest), who
-        assert seen.made_up <= made_up + usual.made_up, who
-        assert seen.fps > min(fps, 0.8 * usual.fps), who
     assert not call.ended() and not await call.rejoined()
+    if any(usual.longest > longest or usual.fps <= fps or usual.made_up > made_up for usual in good.values()):
+        pytest.skip(f"this machine does not hold the bars on a good line: {good}")
+    for who, seen in bad.items():
+        assert seen.longest - seen.machine <= longest, who
+        assert seen.made_up <= made_up, who
+        assert seen.fps > fps, who
 
 
 async def test_150_kbit_carry_the_sound_and_the_page_says_what_is_left_out(call: Call) -> None:
