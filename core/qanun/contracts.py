@@ -75,7 +75,8 @@ class VisitMode:
     """A way of holding a visit: in the room, by video. Chosen when booking.
 
     `prepare` runs inside the booking's transaction; `staff_href`/`patient_href` say where either side goes for it (empty:
-    nowhere, the patient comes in); `invitation_path` is where a patient's one-time link leads.
+    nowhere, the patient comes in); `invitation_path` is where a patient's one-time link leads. One that is not `bookable` is
+    not offered with an appointment: its plugin takes a practitioner's time for it, as for a group of patients.
     """
 
     id: str
@@ -86,6 +87,7 @@ class VisitMode:
     staff_href: Callable[[uuid.UUID], str] | None = None
     patient_href: Callable[[uuid.UUID], str] | None = None
     order: int = 100
+    bookable: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import os
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,9 @@ async def test_a_group_is_planned_joined_and_led_with_a_chart_for_each(house: Ho
     await desk.goto("/telemedicine/groups/new")
     await desk.fill("[name=title]", "Living with diabetes")
     await desk.select_option("[name=practitioner]", label="Dr Nadia Rahmani")
+    # On a day on which the demonstration has nobody booked.
+    day = (datetime.now(UTC) + timedelta(days=6)).date().isoformat()
+    await desk.fill("[name=date]", day)
     await desk.click("main form button.btn-primary")
     await desk.wait_for_url(re.compile(r"/telemedicine/groups/[0-9a-f-]{36}$"))
     group = desk.url.removeprefix(house.stack.base)
@@ -54,6 +58,12 @@ async def test_a_group_is_planned_joined_and_led_with_a_chart_for_each(house: Ho
     ]  # fmt: skip
     assert len(links) == 2
     await looked_at(desk, "group-planned")
+    for page, path in ((desk, "/scheduling/desk"), (doctor, "/scheduling/day")):
+        await page.goto(f"{path}?date={day}")
+        await expect(page.locator('main a[href^="/telemedicine/appointments/"]')).to_have_text(
+            re.compile("Living with")
+        )
+        await looked_at(page, path.rsplit("/", 1)[-1])
     phones = []
     for link, name in zip(links, ("Sunflower", "Y."), strict=True):
         phone = await house.fresh()

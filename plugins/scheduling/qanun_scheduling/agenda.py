@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from qanun.api import N_, Context, Invalid, NotFound, Practitioner, patient_href, render_slot, to_ascii_digits
-from qanun_scheduling import reading
+from qanun_scheduling import reading, sessions
 from qanun_scheduling.permissions import Scheduling
 from qanun_scheduling.reading import Row
 
@@ -29,6 +29,14 @@ class Line:
     chart: str
     with_whom: str
     waited: int
+
+    @property
+    def start(self) -> datetime:
+        return self.row.start
+
+    @property
+    def end(self) -> datetime:
+        return self.row.end
 
 
 def parse_day(ctx: Context, text: str) -> date:
@@ -117,6 +125,8 @@ async def day_values(ctx: Context, day: date, practitioner: str, *, notice: obje
     by_id = {doctor.id: doctor for doctor in team}
     names = {doctor.id: spoken_name(ctx, doctor) for doctor in team}
     lines = [_line(ctx, row, names) for row in await reading.day(ctx, day, chosen)]
+    schedule: list[Line | sessions.Session] = [*lines, *await sessions.of_day(ctx, day, chosen)]
+    schedule.sort(key=lambda one: one.start)
     is_today = day == today
     waiting = sorted(
         (line for line in lines if line.row.waiting and not line.row.virtual), key=lambda line: -line.waited
@@ -133,7 +143,8 @@ async def day_values(ctx: Context, day: date, practitioner: str, *, notice: obje
         "own": ctx.actor.practitioner_id is not None,
         "lines": lines,
         "now": ctx.now,
-        "now_at": sum(line.row.start <= ctx.now for line in lines) if is_today else -1,
+        "schedule": schedule,
+        "now_at": sum(one.start <= ctx.now for one in schedule) if is_today else -1,
         "waiting": waiting,
         "wait_tone": wait_tone,
         "current": [line for line in lines if line.row.in_visit] if is_today else [],

@@ -28,7 +28,8 @@ class AppointmentCancelled(Event):
 
     type: ClassVar[str] = "scheduling.appointment.cancelled"
     appointment_id: UUID
-    patient_id: UUID
+    #: None for a session, which belongs to no single patient.
+    patient_id: UUID | None
     visit_mode: str
 
 

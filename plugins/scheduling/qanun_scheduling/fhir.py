@@ -1,4 +1,7 @@
-"""Appointment as a FHIR R4 resource, for other plugins and for the patient it belongs to."""
+"""Appointment as a FHIR R4 resource, for other plugins and for the patient it belongs to.
+
+Another plugin takes a practitioner's time for a session by creating an Appointment in which no patient participates.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from qanun.api import Context, Invalid, Practitioner, ResourceProvider, VisitMode
-from qanun_scheduling import service
+from qanun.api import N_, Context, Invalid, Practitioner, ResourceProvider, VisitMode
+from qanun_scheduling import service, sessions
 from qanun_scheduling.models import Appointment
 from qanun_scheduling.permissions import Scheduling
 from qanun_scheduling.slots import day_bounds
@@ -31,9 +34,9 @@ def _resource(ctx: Context, row: Appointment, doctor: Practitioner | None) -> di
         "end": row.end.isoformat(),
         "description": row.reason,
         "appointmentType": {"coding": [{"code": mode.code if mode else "AMB"}], "text": row.visit_mode},
-        "subject": {"reference": f"Patient/{row.patient_id}"},
+        **({"subject": {"reference": f"Patient/{row.patient_id}"}} if row.patient_id else {}),
         "participant": [
-            {"actor": {"reference": f"Patient/{row.patient_id}"}},
+            *([{"actor": {"reference": f"Patient/{row.patient_id}"}}] if row.patient_id else []),
             {
                 "actor": {
                     "reference": f"Practitioner/{row.practitioner_id}",
@@ -42,7 +45,7 @@ def _resource(ctx: Context, row: Appointment, doctor: Practitioner | None) -> di
                 }
             },
         ],
-        "patientHref": mode.patient_href(row.id) if mode and mode.patient_href else "",
+        "patientHref": mode.patient_href(row.id) if row.patient_id and mode and mode.patient_href else "",
     }
 
 
@@ -75,6 +78,37 @@ async def _read(ctx: Context, appointment_id: UUID) -> dict[str, Any]:
     return _resource(ctx, row, (await ctx.db.execute(doctor)).scalar_one_or_none())
 
 
+async def _create(ctx: Context, resource: Mapping[str, Any]) -> dict[str, Any]:
+    """A session: one practitioner, no patient, a period, a title (`description`), how it is held (`appointmentType.text`)
+    and an `identifier` that makes asking again harmless. Raises Invalid naming the element, Conflict when it is taken."""
+    whom = [
+        str((one.get("actor") or {}).get("reference", "")).partition("/") for one in resource.get("participant") or []
+    ]
+    faults: dict[str, object] = {}
+    moments = []
+    for name in ("start", "end"):
+        try:
+            moments.append(datetime.fromisoformat(str(resource.get(name, ""))))
+        except ValueError:
+            faults[name] = N_("Choose a slot.")
+    try:
+        (practitioner_id,) = (UUID(id) for kind, _, id in whom if kind == "Practitioner")
+    except ValueError:
+        faults["participant"] = N_("Choose one of the listed values.")
+    if len(whom) != 1:
+        # A patient's appointment is booked at the desk, which makes sure of the patient, the slot and the way of visit.
+        faults["participant"] = N_("Choose one of the listed values.")
+    if faults:
+        raise Invalid(faults)
+    keys = [str(one.get("value", "")) for one in resource.get("identifier") or []]
+    made = await sessions.hold(
+        ctx, practitioner_id=practitioner_id, start=moments[0], end=moments[1],
+        visit_mode=str((resource.get("appointmentType") or {}).get("text", "")),
+        title=str(resource.get("description", "")), request_key=keys[0] if keys else "",
+    )  # fmt: skip
+    return await _read(ctx, made.id)
+
+
 async def _update(ctx: Context, appointment_id: UUID, changes: Mapping[str, Any]) -> dict[str, Any]:
     await service.set_status(
         ctx, appointment_id, str(changes.get("status", "")), reason=str(changes.get("cancelationReason", ""))
@@ -91,6 +125,7 @@ PROVIDERS = [
         patient_permission=Scheduling.OWN_READ,
         search=_search,
         read=_read,
+        create=_create,
         update=_update,
     )
 ]

@@ -1,4 +1,4 @@
-"""Working hours and appointments.
+"""Working hours, appointments, and the sessions that take a practitioner's time without belonging to one patient.
 
 A slot cannot be booked twice: an exclusion constraint says so, whatever the code above believes.
 """
@@ -58,7 +58,11 @@ class ScheduleException(TenantModel):
 
 
 class Appointment(TenantModel):
-    """FHIR Appointment of one patient with one practitioner. `visit_mode` names a contributed way of holding it."""
+    """FHIR Appointment of one patient with one practitioner. `visit_mode` names a contributed way of holding it.
+
+    Without a patient it is a session: time that another plugin holds for several, such as a group; `reason` is its title then.
+    Both lie in one table, because only one constraint can keep the practitioner from being booked twice.
+    """
 
     __tablename__ = "scheduling_appointment"
     __table_args__ = (
@@ -67,6 +71,7 @@ class Appointment(TenantModel):
             name="status",
         ),
         CheckConstraint('start < "end"', name="period"),
+        CheckConstraint("patient_id is not null or reason <> ''", name="session"),
         UniqueConstraint("tenant_id", "request_key"),
         ExcludeConstraint(
             ("tenant_id", "="),
@@ -80,7 +85,7 @@ class Appointment(TenantModel):
         Index("ix_scheduling_appointment_patient", "tenant_id", "patient_id", "start"),
     )
 
-    patient_id: Mapped[UUID] = patient_key()
+    patient_id: Mapped[UUID | None] = patient_key(nullable=True)
     practitioner_id: Mapped[UUID] = practitioner_key()
     start: Mapped[datetime]
     end: Mapped[datetime]

@@ -12,6 +12,7 @@ from qanun.api import (
     N_,
     Context,
     Invalid,
+    NotFound,
     PatientDraft,
     PatientSummary,
     Practitioner,
@@ -24,7 +25,7 @@ from qanun.api import (
     render_slot,
     to_ascii_digits,
 )
-from qanun_scheduling import reading, service
+from qanun_scheduling import reading, service, sessions
 from qanun_scheduling.agenda import minutes_since, parse_day, spoken_name, wait_tone
 from qanun_scheduling.models import IN_PERSON, Appointment
 from qanun_scheduling.reading import Offer, Row
@@ -120,6 +121,7 @@ class Cell:
     slot: Slot | None = None
     key: str = ""
     tone: str = ""
+    session: sessions.Session | None = None
 
 
 def _load(day: date, offer: Offer, practitioner_id: UUID) -> Load:
@@ -139,22 +141,29 @@ def _tone(row: Row) -> str:
     return "tele" if row.virtual else ""
 
 
-def _grid(rows: Sequence[Row], offer: Offer, team: Sequence[Practitioner]) -> list[tuple[datetime, list[Cell]]]:
+def _grid(
+    rows: Sequence[Row], held: Sequence[sessions.Session], offer: Offer, team: Sequence[Practitioner]
+) -> list[tuple[datetime, list[Cell]]]:  # fmt: skip
     """One line per moment at which something begins, one cell per practitioner."""
     booked: dict[tuple[datetime, UUID], Row] = {}
     for row in rows:
         kept = booked.get((row.start, row.practitioner_id))
         if kept is None or kept.status == "noshow":
             booked[row.start, row.practitioner_id] = row
+    groups = {(one.start, one.practitioner_id): one for one in held}
     free = {(slot.start, slot.practitioner_id): slot for slot in offer.free}
     hours = {(slot.start, slot.practitioner_id) for slot in offer.all}
     lines = []
-    for moment in sorted({start for start, _ in (*booked, *hours)}):
+    for moment in sorted({start for start, _ in (*booked, *groups, *hours)}):
         cells = []
         for doctor in team:
             at = moment, doctor.id
             there, slot = booked.get(at), free.get(at)
-            if there is not None and not (there.status == "noshow" and slot is not None):
+            if at in groups:
+                cells.append(Cell("taken", session=groups[at], tone="done" if groups[at].done else "tele"))
+            elif any(one.practitioner_id == doctor.id and one.start < moment < one.end for one in held):
+                cells.append(Cell("held"))
+            elif there is not None and not (there.status == "noshow" and slot is not None):
                 cells.append(Cell("taken", row=there, tone=_tone(there)))
             elif slot is not None:
                 cells.append(Cell("free", slot=slot, key=slot_key(slot)))
@@ -184,7 +193,7 @@ async def board_values(
         if slot not in free and ctx.local(start).date() == day and "slot" not in faults:
             faults["slot"] = service.TAKEN
     query = f"&patient={patient_id}" if patient_id else ""
-    lines = _grid(await reading.day(ctx, day), offers[day], team)
+    lines = _grid(await reading.day(ctx, day), await sessions.of_day(ctx, day), offers[day], team)
     passed = [moment for moment, _ in lines if moment <= ctx.now]
     return {
         "day": day,
@@ -293,7 +302,7 @@ async def desk_values(ctx: Context, desk: Desk) -> dict[str, Any]:
         **board,
         "person": person,
         "upcoming": await reading.of_patient(ctx, person.id) if person else [],
-        "modes": [(mode.id, mode.label) for mode in ctx.registry.all(VisitMode, enabled=ctx.enabled)],
+        "modes": [(mode.id, mode.label) for mode in ctx.registry.all(VisitMode, enabled=ctx.enabled) if mode.bookable],
         "chosen_slot": await _chosen(ctx, desk.slot),
         "values": values,
         "errors": desk.errors,
@@ -319,6 +328,8 @@ async def _appointment(ctx: Context, desk: Desk) -> dict[str, Any]:
     if desk.appointment_id is None:
         return {"appointment": None, "booked": False, "filled": []}
     stored = await service.appointment_of(ctx, desk.appointment_id)
+    if stored.patient_id is None:
+        raise NotFound("appointment")
     row = (await reading.rows(ctx, Appointment.id == stored.id))[0]
     return {
         "appointment": row,

@@ -72,7 +72,7 @@ async def book(
     elif start < ctx.now - timedelta(hours=4) or start > ctx.now + timedelta(days=730):
         faults["slot"] = N_("Choose a slot between today and two years from now.")
     mode = ctx.registry.get(VisitMode, visit_mode)
-    if mode is None or visit_mode.split(".", maxsplit=1)[0] not in ctx.enabled:
+    if mode is None or not mode.bookable or visit_mode.split(".", maxsplit=1)[0] not in ctx.enabled:
         faults["visit_mode"] = N_("Choose one of the listed values.")
     if len(reason) > 500:
         faults["reason"] = N_("This text is too long.")
@@ -88,7 +88,7 @@ async def book(
         return _the_same(repeated, person.id, practitioner_id, start)
     start = start.astimezone(UTC)
     end = start + timedelta(minutes=minutes)
-    if await _taken(ctx, practitioner_id, start, end):
+    if await taken(ctx, practitioner_id, start, end):
         raise Conflict("the slot is taken", field="slot")
     appointment = Appointment(
         id=new_id(),
@@ -143,7 +143,7 @@ async def book(
     return appointment
 
 
-async def _taken(ctx: Context, practitioner_id: UUID, start: datetime, end: datetime) -> bool:
+async def taken(ctx: Context, practitioner_id: UUID, start: datetime, end: datetime) -> bool:
     """Whether something lies there already; a quick answer, while the constraint has the last word."""
     there = select(Appointment.id).where(
         Appointment.practitioner_id == practitioner_id,
@@ -180,7 +180,7 @@ async def set_status(ctx: Context, appointment_id: UUID, status: str, *, reason:
         return appointment
     if status not in _NEXT.get(appointment.status, set()):
         raise Conflict(f"an appointment that is {appointment.status} cannot become {status}")
-    if appointment.status == "noshow" and await _taken(
+    if appointment.status == "noshow" and await taken(
         ctx, appointment.practitioner_id, appointment.start, appointment.end
     ):
         raise Conflict("the slot has been given to somebody else", field="slot")
@@ -229,8 +229,11 @@ async def call_in(ctx: Context, appointment_id: UUID) -> Appointment:
 async def start_visit(ctx: Context, appointment_id: UUID) -> Appointment:
     """Call in, and open the visit in the record for whoever may write there.
 
-    A visit that is held elsewhere (by video) is opened by its own page, which first makes sure who is there.
+    A visit that is held elsewhere (by video) is opened by its own page, which first makes sure who is there. Raises NotFound
+    for a session, which is nobody's visit.
     """
+    if (await appointment_of(ctx, appointment_id)).patient_id is None:
+        raise NotFound("appointment")
     appointment = await call_in(ctx, appointment_id)
     if appointment.visit_mode != IN_PERSON or not ctx.records.provides("Encounter"):
         return appointment

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 from typing import ClassVar
 
 from qanun.api import Event, EventType
@@ -47,12 +48,37 @@ class ConsultationHandedOver(_ConsultationEvent):
     to_practitioner_id: uuid.UUID
 
 
+@dataclass(frozen=True, kw_only=True)
+class _GroupEvent(Event):
+    consultation_id: uuid.UUID
+    #: What keeps its time in the calendar; none on an appliance without one.
+    appointment_id: uuid.UUID | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupBegun(_GroupEvent):
+    """The call of a group runs."""
+
+    type: ClassVar[str] = "telemedicine.group.begun"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupEnded(_GroupEvent):
+    """A group is over, or was called off before it began (`held` is false then)."""
+
+    type: ClassVar[str] = "telemedicine.group.ended"
+    held: bool
+    at: datetime
+
+
 _EXAMPLE = {
     "consultation_id": "01939c7e-0000-7000-8000-000000000001",
     "appointment_id": "01939c7e-0000-7000-8000-000000000002",
     "patient_id": "01939c7e-0000-7000-8000-000000000003",
     "encounter_id": "01939c7e-0000-7000-8000-000000000004",
 }
+
+_GROUP = {name: _EXAMPLE[name] for name in ("consultation_id", "appointment_id")}
 
 _HANDED_OVER = {
     **_EXAMPLE,
@@ -66,4 +92,8 @@ EVENT_TYPES = (
         for event in (PatientWaiting, ConsultationAdmitted, ConsultationEnded)
     ),
     EventType(id=ConsultationHandedOver.type, event=ConsultationHandedOver, example=_HANDED_OVER),
+    EventType(id=GroupBegun.type, event=GroupBegun, example=_GROUP),
+    EventType(
+        id=GroupEnded.type, event=GroupEnded, example={**_GROUP, "held": True, "at": "2026-05-12T10:50:00+00:00"}
+    ),
 )

@@ -8,13 +8,18 @@ from typing import Any
 
 from qanun.api import Context, EventHandler
 from qanun_telemedicine.models import SCHEDULED, WAITING
-from qanun_telemedicine.service import cancel, for_appointment
+from qanun_telemedicine.service import cancel, for_appointment, together
 
 
 async def _appointment_cancelled(ctx: Context, payload: Mapping[str, Any]) -> None:
     row = await for_appointment(ctx, uuid.UUID(str(payload["appointment_id"])))
     # A call that runs is not torn down from the desk: whoever holds it ends it.
-    if row is not None and row.state in (SCHEDULED, WAITING):
+    if row is None or row.state not in (SCHEDULED, WAITING):
+        return
+    if row.patient_id is None:
+        await together.members_of(ctx, row, lock=True)
+        await together.end(ctx, row)
+    else:
         await cancel(ctx, row)
 
 

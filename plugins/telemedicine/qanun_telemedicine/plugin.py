@@ -27,6 +27,7 @@ from qanun_telemedicine.panels import CHART_PANELS, SLOTS, timeline
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.routes import ROUTES
 from qanun_telemedicine.service import prepare, prepare_encrypted, prepare_voice
+from qanun_telemedicine.service.together import GROUP_MODE
 
 
 def _staff_href(appointment_id: uuid.UUID) -> str:
@@ -123,6 +124,10 @@ class TelemedicinePlugin(Plugin):
             VisitMode(
                 id="telemedicine.voice", label=N_("Voice visit"), icon="phone", code="VR", prepare=prepare_voice,
                 staff_href=_staff_href, patient_href=_patient_href, order=30,
+            ),
+            VisitMode(
+                id=GROUP_MODE, label=N_("Group by video"), icon="users", code="VR", staff_href=_staff_href,
+                bookable=False, order=40,
             ),
         ]  # fmt: skip
 

@@ -100,7 +100,7 @@ class AppointmentsController(Controller):
             appointment = await service.start_visit(ctx, appointment_id)
         except Conflict:
             return await _after(ctx, form, OVERTAKEN, 409)
-        chart = patient_href(ctx, appointment.patient_id)
+        chart = patient_href(ctx, appointment.patient_id) if appointment.patient_id else ""
         if ctx.actor.practitioner_id is not None and chart:
             return redirect(ctx, chart)
         await ctx.db.flush()

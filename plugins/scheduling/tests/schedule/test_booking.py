@@ -87,7 +87,7 @@ async def test_the_database_itself_refuses_what_overlaps_whatever_the_code_belie
     async def blind(*_):
         return False
 
-    monkeypatch.setattr(service, "_taken", blind)
+    monkeypatch.setattr(service, "taken", blind)
     person = await clinic.patient()
     await book(clinic, person, at(clinic))
     with pytest.raises(Conflict) as refused:

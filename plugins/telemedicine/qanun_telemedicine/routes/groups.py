@@ -126,6 +126,18 @@ class GroupsController(Controller):
             return page(ctx, "telemedicine/group.html", media=True, status=409, **view)
         return redirect(ctx, f"/telemedicine/groups/{group_id}")
 
+    @post("/{group_id:uuid}/cancel", permission=Telemedicine.CONSULTATION_INVITE)
+    async def cancel(self, ctx: Context, group_id: UUID) -> Response[str]:
+        """It does not take place; once it runs, only whoever leads it ends it."""
+        await together.members_of(ctx, await _group(ctx, group_id), lock=True)
+        call = await _group(ctx, group_id, lock=True)
+        try:
+            await together.call_off(ctx, call)
+        except Conflict:
+            view = await group_view(ctx, call, errors={"patient": N_("This group has begun.")})
+            return page(ctx, "telemedicine/group.html", media=True, status=409, **view)
+        return redirect(ctx, f"/telemedicine/groups/{group_id}")
+
     @post("/{group_id:uuid}/end", permission=Telemedicine.CONSULTATION_HOLD)
     async def end(self, open_context: OpenContext, group_id: UUID) -> Response[str]:
         """End for everybody: each visit ends in its own record, then the room closes."""

@@ -93,6 +93,8 @@ class StaffController(Controller):
         row = await service.for_appointment(ctx, appointment_id)
         if row is None:
             raise NotFound("consultation")
+        if row.patient_id is None:
+            return redirect(ctx, f"/telemedicine/groups/{row.id}")
         await must_be_open(ctx, row.whose)
         return redirect(ctx, _place(ctx, row))
 

@@ -28,6 +28,7 @@ from qanun.api import (
     patient_href,
     random_token,
 )
+from qanun_telemedicine.events import GroupBegun, GroupEnded
 from qanun_telemedicine.models import (
     CANCELLED,
     ENDED,
@@ -63,6 +64,10 @@ OVER = N_("This group is over.")
 FULL = N_("At most eleven patients come to one group.")
 THERE = N_("This patient comes already.")
 NO_LEADER = N_("Choose who leads the group.")
+TAKEN = N_("Whoever leads the group has something else at this time. Choose another time or somebody else.")
+#: How the calendar names the time that a group takes.
+GROUP_MODE = "telemedicine.group"
+_FARTHEST = timedelta(days=730)
 
 
 def wording(locale: Locale) -> tuple[str, list[str]]:
@@ -91,7 +96,10 @@ class Member:
 async def arrange(
     ctx: Context, title: str, practitioner_id: uuid.UUID | None, starts_at: datetime | None, minutes: int
 ) -> Consultation:
-    """Plan a group. Raises Invalid naming `title`, `practitioner`, `starts_at` or `minutes`."""
+    """Plan a group, and take its time in the calendar of who leads it, where there is a calendar.
+
+    Raises Invalid naming `title`, `practitioner`, `starts_at` (also when something lies there) or `minutes`.
+    """
     title = " ".join(title.split())
     faults: dict[str, object] = {}
     if not 2 <= len(title) <= MOST_TITLE:
@@ -101,6 +109,8 @@ async def arrange(
         faults["practitioner"] = NO_LEADER
     if starts_at is None or starts_at < ctx.now - timedelta(hours=12):
         faults["starts_at"] = N_("Choose a day and a time that is not over.")
+    elif starts_at > ctx.now + _FARTHEST:
+        faults["starts_at"] = N_("Choose a day between today and two years from now.")
     if minutes not in LENGTHS:
         faults["minutes"] = N_("Choose one of the listed values.")
     if faults or starts_at is None or practitioner_id is None:
@@ -109,11 +119,29 @@ async def arrange(
         id=new_id(), title=title, practitioner_id=practitioner_id, starts_at=starts_at,
         ends_at=starts_at + timedelta(minutes=minutes), state=SCHEDULED, room=random_token(), concern="", mode=VIDEO,
     )  # fmt: skip
+    call.appointment_id = await _hold(ctx, call)
     ctx.db.add(call)
     await ctx.db.flush()
     ctx.audit("telemedicine.group.arrange", entity=consultations.reference(call), detail={"minutes": minutes})
     consultations.changed(ctx, call)
     return call
+
+
+async def _hold(ctx: Context, call: Consultation) -> uuid.UUID | None:
+    """The calendar's own id of the time that it keeps for this group; none on an appliance without a calendar."""
+    if not ctx.records.provides("Appointment"):
+        return None
+    asked = {
+        "resourceType": "Appointment", "status": "booked", "description": call.title,
+        "identifier": [{"value": f"{GROUP_MODE}/{call.id}"}], "appointmentType": {"text": GROUP_MODE},
+        "start": call.starts_at.isoformat(), "end": call.ends_at.isoformat(),
+        "participant": [{"actor": {"reference": f"Practitioner/{call.practitioner_id}"}}],
+    }  # fmt: skip
+    try:
+        made = await ctx.records.create("Appointment", asked)
+    except Conflict:
+        raise Invalid({"starts_at": TAKEN}) from None
+    return uuid.UUID(str(made["id"]))
 
 
 async def add(ctx: Context, call: Consultation, patient_id: uuid.UUID) -> Consultation:
@@ -149,6 +177,7 @@ async def begin(ctx: Context, call: Consultation) -> None:
         raise Conflict("the group is over")
     call.state, call.admitted_at, call.admitted_by = IN_PROGRESS, ctx.now, ctx.actor.id
     ctx.audit("telemedicine.group.begin", entity=consultations.reference(call))
+    ctx.emit(GroupBegun(consultation_id=call.id, appointment_id=call.appointment_id))
     consultations.changed(ctx, call)
 
 
@@ -167,7 +196,15 @@ async def end(ctx: Context, call: Consultation) -> None:
     call.state, call.ended_at, call.ended_by = ENDED if began else CANCELLED, ctx.now, ctx.actor.id
     call.captions_asked_at = call.locked_at = None
     ctx.audit("telemedicine.group.end", entity=consultations.reference(call), detail={"held": began})
+    ctx.emit(GroupEnded(consultation_id=call.id, appointment_id=call.appointment_id, held=began, at=ctx.now))
     consultations.changed(ctx, call)
+
+
+async def call_off(ctx: Context, call: Consultation) -> None:
+    """It does not take place: every visit in it is cancelled, its time is free. Raises Conflict once it began."""
+    if call.state == IN_PROGRESS:
+        raise Conflict("the group has begun")
+    await end(ctx, call)
 
 
 async def members_of(ctx: Context, call: Consultation, *, lock: bool = False) -> Sequence[Consultation]:
