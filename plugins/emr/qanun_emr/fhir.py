@@ -131,7 +131,10 @@ async def _update_encounter(ctx: Context, encounter_id: UUID, changes: Mapping[s
             for entry in changes["participant"]
         ]
     finish = changes.get("status") == "finished"
-    return _encounter(await service.finish_encounter(ctx, encounter_id, participants=people, finish=finish))
+    over = _when((changes.get("period") or {}).get("end"))
+    if over is not None and over.tzinfo is None:
+        raise Invalid({"period": "a time without its zone"})
+    return _encounter(await service.finish_encounter(ctx, encounter_id, participants=people, finish=finish, at=over))
 
 
 # --- the others: read only ------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 
 from qanun.api import Context, EventHandler
 from qanun_telemedicine.models import SCHEDULED, WAITING
-from qanun_telemedicine.service import cancel, for_appointment, together
+from qanun_telemedicine.service import call_of, cancel, for_appointment, together
 
 
 async def _appointment_cancelled(ctx: Context, payload: Mapping[str, Any]) -> None:
@@ -18,7 +18,9 @@ async def _appointment_cancelled(ctx: Context, payload: Mapping[str, Any]) -> No
         return
     if row.patient_id is None:
         await together.members_of(ctx, row, lock=True)
-        await together.end(ctx, row)
+        row = await call_of(ctx, row.id, lock=True)
+        if row.state == SCHEDULED:
+            await together.end(ctx, row)
     else:
         await cancel(ctx, row)
 

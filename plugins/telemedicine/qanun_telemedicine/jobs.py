@@ -1,4 +1,4 @@
-"""Background work: ending guests' sessions, and keeping a finished recording's index, so that opening it costs nothing."""
+"""Background work: ending guests' sessions and calls that everybody left, and keeping a finished recording's index, so that opening it costs nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from qanun.api import Context, Job, Key
 from qanun_telemedicine.nodes.witness import witness
 from qanun_telemedicine.recording import player
 from qanun_telemedicine.service import call_of, deletion, recording, recording_key, retention, shut
+from qanun_telemedicine.service.abandoned import abandoned, end_abandoned
 from qanun_telemedicine.service.recording import binding, close_abandoned, folder
 from qanun_telemedicine.service.reviews import ask_about
 
@@ -36,6 +37,17 @@ def _finish(place: Path, key: Key, bound: bytes) -> int | None:
 async def close_guests(ctx: Context, consultation_id: str) -> None:
     """The sessions of a finished visit's guests end. Idempotent."""
     await shut(ctx, await call_of(ctx, UUID(consultation_id)))
+
+
+async def look_for_abandoned(ctx: Context) -> None:
+    """Calls that everybody left long ago end, each in a transaction of its own."""
+    for id in await abandoned(ctx):
+        ctx.defer("telemedicine.end_abandoned", consultation_id=str(id))
+
+
+async def end_one_abandoned(ctx: Context, consultation_id: str) -> None:
+    """Idempotent; whoever came back meanwhile keeps their visit."""
+    await end_abandoned(ctx, UUID(consultation_id))
 
 
 async def reckon(ctx: Context) -> None:
@@ -88,6 +100,8 @@ async def erase_picture(ctx: Context, blob_id: str) -> None:
 
 JOBS = (
     Job(id="telemedicine.finish_recording", run=finish_recording),
+    Job(id="telemedicine.look_for_abandoned", run=look_for_abandoned, cron="7,27,47 * * * *"),
+    Job(id="telemedicine.end_abandoned", run=end_one_abandoned),
     Job(id="telemedicine.reckon", run=reckon),
     Job(id="telemedicine.look_through", run=look_through, cron="40 1 * * *"),
     Job(id="telemedicine.destroy_due", run=destroy_due),

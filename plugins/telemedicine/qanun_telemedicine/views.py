@@ -24,7 +24,7 @@ from qanun_telemedicine.models import (
     Participant,
 )
 from qanun_telemedicine.permissions import Telemedicine
-from qanun_telemedicine.service import captions, quality, together, transcripts, written
+from qanun_telemedicine.service import abandoned, captions, quality, together, transcripts, written
 from qanun_telemedicine.service.devices import devices_of
 from qanun_telemedicine.service.listing import called, minutes_waiting
 from qanun_telemedicine.service.presence import connected
@@ -115,6 +115,7 @@ async def group_view(
         "practitioner": await holder(ctx, call),
         "with_whom": called(ctx, await holder(ctx, call)),
         "open": call.state in OPEN,
+        "by_itself": abandoned.by_itself(call),
         "may_read_said": ctx.can(Telemedicine.CONVERSATION_READ),
         "lines": [(line, names[author.id]) for line, author in lines],
         "query": query,
@@ -381,6 +382,7 @@ async def whole_view(ctx: Context, row: Consultation) -> dict[str, Any]:
         "connections": await quality.of_consultation(ctx, row.id) if ctx.can(Telemedicine.QUALITY_READ) else [],
         "fair": quality.FAIR,
         "poor": quality.POOR,
+        "by_itself": abandoned.by_itself(row),
         "stays": await service.stays(ctx, row),
         "recordings": await service.recordings_of(ctx, row.id),
         "pictures": await service.pictures_of(ctx, row.id),

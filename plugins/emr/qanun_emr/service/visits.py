@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -78,11 +79,12 @@ async def note_of(ctx: Context, encounter_id: UUID, *, lock: bool = False) -> No
 
 
 async def finish_encounter(
-    ctx: Context, encounter_id: UUID, *, participants: list[Mapping[str, Any]] | None = None, finish: bool = True
-) -> Encounter:
+    ctx: Context, encounter_id: UUID, *, participants: list[Mapping[str, Any]] | None = None, finish: bool = True,
+    at: datetime | None = None,
+) -> Encounter:  # fmt: skip
     """End the visit's time. Signing the note is another act, before or after. Repeating it changes nothing but who came.
 
-    `finish` False: only who came is written down; the visit goes on.
+    `finish` False: only who came is written down; the visit goes on. `at`: when it was over, if that was earlier than now.
     """
     encounter = await encounter_of(ctx, encounter_id, lock=True)
     if participants is not None:
@@ -92,7 +94,7 @@ async def finish_encounter(
         for entry in participants:
             ctx.db.add(EncounterParticipant(encounter_id=encounter_id, **entry))
     if finish and encounter.status != "finished":
-        encounter.status, encounter.end = "finished", ctx.now
+        encounter.status, encounter.end = "finished", min(ctx.now, max(at or ctx.now, encounter.start))
         ctx.audit(
             "emr.encounter.finish", patient_id=encounter.patient_id, entity=ResourceRef("Encounter", encounter.id)
         )

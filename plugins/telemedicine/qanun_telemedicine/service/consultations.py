@@ -276,8 +276,9 @@ async def _into_the_group(ctx: Context, row: Consultation) -> None:
     changed(ctx, call)
 
 
-async def end(ctx: Context, row: Consultation) -> None:
-    """Close the visit: everybody has left, the encounter learns who was there. Raises Conflict when it never began."""
+async def end(ctx: Context, row: Consultation, *, at: datetime | None = None) -> None:
+    """Close the visit: everybody has left, the encounter learns who was there. `at`: since when nobody was there, of one that
+    ends by itself. Raises Conflict when it never began."""
     if row.state == ENDED:
         return
     if row.state != IN_PROGRESS:
@@ -290,15 +291,18 @@ async def end(ctx: Context, row: Consultation) -> None:
         changed(ctx, call)
     await guests.close_all(ctx, row)
     await encryption.forget(ctx, row)
-    row.state, row.ended_at, row.ended_by, row.invitation = ENDED, ctx.now, ctx.actor.id, None
+    moment = at or ctx.now
+    row.state, row.ended_at, row.ended_by, row.invitation = ENDED, moment, ctx.actor.id, None
     row.recording_asked_at = row.recording_asked_by = row.recording_paused_at = row.captions_asked_at = None
     stays = await presence.stays(ctx, row)
     if row.encounter_id is not None:
         known = await ctx.records.read("Encounter", row.encounter_id)
-        await ctx.records.update("Encounter", row.encounter_id, _closing(row, stays, ctx.now, known))
+        await ctx.records.update("Encounter", row.encounter_id, _closing(row, stays, moment, known))
     ctx.audit(
         "telemedicine.consultation.end", patient_id=row.patient_id, entity=reference(row),
-        detail={"encounter": str(row.encounter_id or ""), "stays": _periods(stays)},
+        detail={
+            "encounter": str(row.encounter_id or ""), "stays": _periods(stays), **({"by_itself": True} if at else {}),
+        },
     )  # fmt: skip
     ctx.emit(
         ConsultationEnded(

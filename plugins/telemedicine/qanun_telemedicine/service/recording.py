@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -346,10 +346,15 @@ async def close_abandoned(ctx: Context) -> int:
     )
     found = (await ctx.db.execute(statement)).all()
     for record, row, left_at in found:
-        stopped(ctx, row, record, {}, because="fault", problem="abandoned")
-        record.stopped_at = max(record.started_at, left_at)
-        row.recording_asked_at = row.recording_asked_by = row.recording_paused_at = None
+        abandon(ctx, row, record, left_at)
     return len(found)
+
+
+def abandon(ctx: Context, row: Consultation, record: Recording, left_at: datetime) -> None:
+    """It ends where the last one left."""
+    stopped(ctx, row, record, {}, because="fault", problem="abandoned")
+    record.stopped_at = max(record.started_at, left_at)
+    row.recording_asked_at = row.recording_asked_by = row.recording_paused_at = None
 
 
 def paused(ctx: Context, row: Consultation, record: Recording, yes: bool) -> None:

@@ -181,22 +181,27 @@ async def begin(ctx: Context, call: Consultation) -> None:
     consultations.changed(ctx, call)
 
 
-async def end(ctx: Context, call: Consultation) -> None:
-    """The call is over for everybody: every visit in it ends in its own record, who did not come is cancelled."""
+async def end(ctx: Context, call: Consultation, *, at: datetime | None = None) -> None:
+    """The call is over for everybody: every visit in it ends in its own record, who did not come is cancelled. `at`: since
+    when nobody was there, of one that ends by itself."""
     if call.state not in OPEN:
         return
     await presence.close_all(ctx, call)
     await guests.close_all(ctx, call)
     for row in await members_of(ctx, call, lock=True):
         if row.state == IN_PROGRESS:
-            await consultations.end(ctx, row)
+            await consultations.end(ctx, row, at=at)
         elif row.state in (SCHEDULED, WAITING):
             await consultations.cancel(ctx, row)
-    began = call.state == IN_PROGRESS
-    call.state, call.ended_at, call.ended_by = ENDED if began else CANCELLED, ctx.now, ctx.actor.id
+    began, moment = call.state == IN_PROGRESS, at or ctx.now
+    call.state, call.ended_at, call.ended_by = ENDED if began else CANCELLED, moment, ctx.actor.id
     call.captions_asked_at = call.locked_at = None
-    ctx.audit("telemedicine.group.end", entity=consultations.reference(call), detail={"held": began})
-    ctx.emit(GroupEnded(consultation_id=call.id, appointment_id=call.appointment_id, held=began, at=ctx.now))
+    ctx.audit(
+        "telemedicine.group.end",
+        entity=consultations.reference(call),
+        detail={"held": began, **({"by_itself": True} if at else {})},
+    )
+    ctx.emit(GroupEnded(consultation_id=call.id, appointment_id=call.appointment_id, held=began, at=moment))
     consultations.changed(ctx, call)
 
 
