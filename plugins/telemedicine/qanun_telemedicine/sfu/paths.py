@@ -11,6 +11,7 @@ What lies inside is DTLS (`transport`). Private names of aioice are used here al
 
 import asyncio
 import hmac
+import random
 import secrets
 import struct
 import zlib
@@ -18,7 +19,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import aioice
-from aioice import stun
+from aioice import ice, stun
 from aioice.candidate import Candidate, candidate_foundation, candidate_priority
 from aioice.ice import CandidatePair, StunProtocol
 
@@ -33,11 +34,16 @@ PRIVATE = {
         "_nominated",
         "_closing",
         "_valid_username",
+        "build_request",
         "check_complete",
+        "query_consent",
         "request_received",
     ),
+    "aioice.ice": ("CONSENT_FAILURES", "CONSENT_INTERVAL"),
 }
 
+#: Whoever asked us within so many of RFC 7675's intervals need not be asked.
+_ASKED = 1.5
 #: A nominated path is used when nothing came over the one in use for this long.
 _SILENT_S = 0.5
 #: Attributes of STUN (RFC 8489).
@@ -74,6 +80,8 @@ class IceConnection(aioice.Connection):
             local_password=secrets.token_hex(16),
         )
         self._path = path
+        #: When the participant asked last on the way in use (the loop's time).
+        self._asked_us = 0.0
         socket = _Socket(path.engine)
         self.stun = socket.protocol = StunProtocol(self)
         self.stun.connection_made(socket)
@@ -109,9 +117,38 @@ class IceConnection(aioice.Connection):
             and self._valid_username(str(message.attributes["USERNAME"]))
         )
         if again:
+            self._asked_us = asyncio.get_running_loop().time()
             self._path.engine.send_datagram(heard(message.transaction_id, addr, self.local_password.encode()), addr)
         else:
             super().request_received(message, addr, protocol)
+
+    async def query_consent(self) -> None:
+        """Ends the connection when the participant no longer wants our packets (RFC 7675).
+
+        Whoever asks us, over the way in use and with our password, wants them: only who has fallen silent is asked. The way
+        itself was shown to lead there by our own check before it was taken.
+        """
+        loop, silent = asyncio.get_running_loop(), 0
+        while silent < ice.CONSENT_FAILURES:
+            await asyncio.sleep(ice.CONSENT_INTERVAL * random.uniform(0.8, 1.2))
+            asked = loop.time() - self._asked_us < _ASKED * ice.CONSENT_INTERVAL
+            if asked or await self._still_wanted():
+                silent = 0
+            else:
+                silent += 1
+        self._query_consent_task = None
+        await self.close()
+
+    async def _still_wanted(self) -> bool:
+        chosen, key = self._nominated.get(1), self.remote_password
+        if chosen is None or key is None:
+            return False
+        try:
+            question = self.build_request(chosen, nominate=False)
+            await self.stun.request(question, chosen.remote_addr, integrity_key=key.encode(), retransmissions=0)
+        except stun.TransactionError:
+            return False
+        return True
 
     async def close(self) -> None:
         await super().close()

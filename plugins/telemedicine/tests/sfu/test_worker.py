@@ -337,6 +337,28 @@ async def test_peers_that_vanish_leave_nothing_behind(inside: Inside, monkeypatc
     assert len(inside.worker.rooms.by_track) == 4
 
 
+async def test_only_who_does_not_ask_us_is_asked_whether_they_still_want_our_packets(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aioice.ice, "CONSENT_INTERVAL", 0.1)
+    doctor, patient = await pair(inside.client, "nour")
+    asked = {one.name: 0 for one in (doctor, patient)}
+    for one in (doctor, patient):
+        connection = one.ice._connection
+
+        def heard(*request: Any, name: str = one.name, go_on: Any = connection.request_received) -> None:
+            asked[name] += 1
+            go_on(*request)
+
+        monkeypatch.setattr(connection, "request_received", heard)
+    patient.ice._connection._query_consent_task.cancel()  # answers, but never asks
+    before = dict(asked)
+    await until(lambda: asked[patient.name] - before[patient.name] > 20, "the silent one is asked")
+    assert asked[doctor.name] - before[doctor.name] < 5
+    await talk(doctor, patient)
+    assert not inside.names("participant.disconnected")
+
+
 async def test_a_drained_worker_takes_nobody_and_ends_when_empty(tmp_path: Path) -> None:
     made = Inside(tmp_path)
     await made.start()
@@ -392,6 +414,7 @@ async def test_the_private_names_that_are_borrowed_are_there() -> None:
     session = pylibsrtp.Session()
     owners = {
         "aioice.Connection": connection,
+        "aioice.ice": aioice.ice,
         "aiortc.RTCDtlsTransport": dtls,
         "pylibsrtp.Session": session,
         "pylibsrtp._binding": pylibsrtp._binding,
