@@ -1,6 +1,8 @@
 /* Many participants on one thread: each sends sound and a picture's packets on its own socket, in time, and counts what comes.
  *
- * Packets are encrypted as they leave, so that each carries the time at which it was sent. Compiled by rooms.py. */
+ * Packets are encrypted as they leave, so that each carries the time at which it was sent. When it arrived is what the kernel
+ * noted as the server handed it over: how long it then waited for this thread, which has hundreds of people to serve, says nothing
+ * of the server. Compiled by rooms.py. */
 
 #define _GNU_SOURCE
 #include <netinet/in.h>
@@ -31,11 +33,28 @@ struct plan {
 static uint8_t memory[BATCH][SLOT];
 static struct iovec vectors[BATCH];
 static struct mmsghdr headers[BATCH];
+static union {
+    struct cmsghdr aligned;
+    char room[CMSG_SPACE(sizeof(struct timespec))];
+} notes[BATCH];
 
-static int64_t now(void) {
+static int64_t read_clock(clockid_t clock) {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (int64_t)t.tv_sec * SECOND + t.tv_nsec;
+}
+
+static int64_t now(void) { return read_clock(CLOCK_MONOTONIC); }
+
+/* The kernel's note of when a datagram came, on the clock that it uses; 0 without one. */
+static int64_t noted(struct msghdr *header) {
+    for (struct cmsghdr *each = CMSG_FIRSTHDR(header); each; each = CMSG_NXTHDR(header, each))
+        if (each->cmsg_level == SOL_SOCKET && each->cmsg_type == SCM_TIMESTAMPNS) {
+            struct timespec t;
+            memcpy(&t, CMSG_DATA(each), sizeof t);
+            return (int64_t)t.tv_sec * SECOND + t.tv_nsec;
+        }
+    return 0;
 }
 
 static void put16(uint8_t *at, uint32_t value) { at[0] = (uint8_t)(value >> 8), at[1] = (uint8_t)value; }
@@ -62,7 +81,7 @@ static int make(struct client *c, const struct plan *p, int video, uint8_t *to, 
         if (!place && frame % p->key_every == 0) memcpy(payload + 4, "\x50\x31\x00\x9d\x01\x2a\x00\x05\xd0\x02", 10);
         else payload[4] = 0x51;
     }
-    int64_t at = now();
+    int64_t at = read_clock(CLOCK_REALTIME);
     memcpy(payload + octets - 8, &at, 8);
     int length = (int)(20 + octets);
     return protect(c->out, to, &length) ? 0 : length;
@@ -90,14 +109,15 @@ static void send_due(struct client *c, const struct plan *p, int64_t passed_ns, 
 }
 
 static void drain(struct client *c, srtp_function unprotect, uint32_t *delays_us, uint32_t room, uint32_t *made) {
-    for (int i = 0; i < BATCH; i++) {
-        vectors[i] = (struct iovec){memory[i], SLOT};
-        headers[i].msg_hdr = (struct msghdr){.msg_iov = &vectors[i], .msg_iovlen = 1};
-    }
     int count;
     do {
+        for (int i = 0; i < BATCH; i++) {
+            vectors[i] = (struct iovec){memory[i], SLOT};
+            headers[i].msg_hdr = (struct msghdr){
+                .msg_iov = &vectors[i], .msg_iovlen = 1, .msg_control = &notes[i], .msg_controllen = sizeof notes[i]};
+        }
         count = recvmmsg(c->fd, headers, BATCH, MSG_DONTWAIT, NULL);
-        int64_t at = now(), sent;
+        int64_t at, sent;
         for (int i = 0; i < count; i++) {
             const uint8_t *data = memory[i];
             int length = (int)headers[i].msg_len;
@@ -107,6 +127,7 @@ static void drain(struct client *c, srtp_function unprotect, uint32_t *delays_us
             c->since_sample = 0;
             if (unprotect(c->in, memory[i], &length) || length < 20) continue;
             memcpy(&sent, data + length - 8, 8);
+            at = noted(&headers[i].msg_hdr);
             if (at > sent && at - sent < 60ll * SECOND) delays_us[(*made)++] = (uint32_t)((at - sent) / 1000);
         }
     } while (count == BATCH);
@@ -123,6 +144,7 @@ uint32_t drive(struct client *clients, uint32_t count, double seconds, const str
     for (uint32_t i = 0; i < count; i++) {
         struct epoll_event event = {.events = EPOLLIN, .data.u32 = i};
         epoll_ctl(poll, EPOLL_CTL_ADD, clients[i].fd, &event);
+        setsockopt(clients[i].fd, SOL_SOCKET, SO_TIMESTAMPNS, &(int){1}, sizeof(int));
     }
     int64_t began = now(), last = (int64_t)(seconds * SECOND), at = 0;
     uint32_t next = 0;
@@ -131,7 +153,7 @@ uint32_t drive(struct client *clients, uint32_t count, double seconds, const str
         for (uint32_t turn = 0; turn < 16 && turn < count && at < last; turn++, next = (next + 1) % count)
             if (clients[next].sends) send_due(&clients[next], plan, at, protect);
         struct epoll_event ready[64];
-        int found = epoll_wait(poll, ready, 64, count > 64 ? 0 : 1);
+        int found = epoll_wait(poll, ready, 64, 1);
         for (int i = 0; i < found; i++) drain(&clients[ready[i].data.u32], unprotect, delays_us, room, &made);
     }
     for (uint32_t i = 0; i < count; i++) epoll_ctl(poll, EPOLL_CTL_DEL, clients[i].fd, NULL);

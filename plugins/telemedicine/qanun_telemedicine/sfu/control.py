@@ -227,7 +227,7 @@ class Control:
             name = participant.transport.name
             state = self.state(name)
             if due:
-                self._second(participant, state, now_ns)
+                self._second(participant, state, now_ns, lively=bool(receiving))
             if state.probes:
                 self._probe(name, state)
             if name not in receiving:
@@ -261,7 +261,7 @@ class Control:
         if speaker.hear(levels, time.monotonic()) and speaker.current in room.participants:
             self._emit("participant.speaker", room.participants[speaker.current], {})
 
-    def _second(self, participant: Participant, state: _State, now_ns: int) -> None:
+    def _second(self, participant: Participant, state: _State, now_ns: int, *, lively: bool) -> None:
         name, now = participant.transport.name, now_ns / 1e9
         state.streams = self.engine.streams(name)
         self._heard(name, state, now)
@@ -281,9 +281,11 @@ class Control:
         quality = state.leg.decide(now, has_video=bool(video))
         if state.leg.paused != participant.video_paused:
             self.rooms.pause_video(participant, state.leg.paused)
-        self._layers(participant, state, now)
-        self._publish(participant, now)
-        self._cap(participant, state)
+        state.probes = []
+        if lively:  # where nobody sends there is nothing to choose
+            self._layers(participant, state, now)
+            self._publish(participant, now)
+            self._cap(participant, state)
         if quality != state.announced or now - state.announced_at > 10:
             state.announced, state.announced_at = quality, now
             self._emit("participant.quality", participant, self.quality(participant))
@@ -312,7 +314,6 @@ class Control:
         """Choose a simulcast layer for every picture that this participant receives."""
         video = [slot for slot in participant.slots.values() if slot.kind == "video" and slot.track is not None]
         share = (state.leg.budget() - _AUDIO_SHARE) // max(1, len(video))
-        state.probes = []
         for slot in video:
             assert slot.track is not None
             arriving = self._arriving(slot.track.id, now)
