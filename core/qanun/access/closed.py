@@ -72,10 +72,15 @@ def asked_of(ctx: Context) -> bool:
     return ctx.actor.kind == "user" and ctx.tenant.closed_records != 0
 
 
-async def closed_to(ctx: Context, patients: Collection[uuid.UUID]) -> set[uuid.UUID]:
-    """Which of these patients' records are closed to who acts."""
-    if not patients or not asked_of(ctx):
+async def closed_to(
+    ctx: Context, patients: Collection[uuid.UUID], *, user_id: uuid.UUID | None = None
+) -> set[uuid.UUID]:  # fmt: skip
+    """Which of these patients' records are closed to who acts; or to this user of the clinic, whoever acts: what somebody
+    shows of themselves in a call, others see."""
+    asked = asked_of(ctx) if user_id is None else ctx.tenant.closed_records != 0
+    if not patients or not asked:
         return set()
+    whose = user_id or ctx.actor.id
     closed = select(ClosedRecord.patient_id).where(
         ClosedRecord.patient_id.in_(patients), ClosedRecord.opened_at.is_(None)
     )
@@ -83,7 +88,7 @@ async def closed_to(ctx: Context, patients: Collection[uuid.UUID]) -> set[uuid.U
     if not shut:
         return set()
     mine = select(RecordAccess.patient_id).where(
-        RecordAccess.patient_id.in_(shut), RecordAccess.user_id == ctx.actor.id, RecordAccess.ended_at.is_(None),
+        RecordAccess.patient_id.in_(shut), RecordAccess.user_id == whose, RecordAccess.ended_at.is_(None),
         (RecordAccess.ends_at.is_(None)) | (RecordAccess.ends_at > ctx.now),
     )  # fmt: skip
     return shut - set((await ctx.db.execute(mine)).scalars())

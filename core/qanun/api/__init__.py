@@ -7,7 +7,7 @@ A name is imported when it is first asked for (see `lazy`): a process that uses 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from qanun.access import Core, Grant, Permissions, Role, Runtime, TrailEntry, must_be_open, record_views
+    from qanun.access import Core, Grant, Permissions, Role, Runtime, TrailEntry, closed_to, must_be_open, record_views
     from qanun.app.build import Assembly, assemble, gather
     from qanun.app.founding import NewClinic, found_clinic
     from qanun.app.lifespan import CliCommand, DemoClinic, DemoSeeder, Lifespan, SystemService
@@ -198,6 +198,7 @@ __all__ = [
     "bare_page",
     "bind",
     "clinic_context",
+    "closed_to",
     "configure_logs",
     "delete",
     "find_patients",

@@ -24,7 +24,7 @@ from qanun_telemedicine.models import IN_PROGRESS, OPEN, Consultation, Participa
 from qanun_telemedicine.moderation import admitted_guest, confirm_place, in_group, write_concern
 from qanun_telemedicine.permissions import Telemedicine
 from qanun_telemedicine.replies import answer
-from qanun_telemedicine.service import captions, encryption, group, together, transcripts
+from qanun_telemedicine.service import apart, captions, encryption, group, together, transcripts
 from qanun_telemedicine.settle import settle
 from qanun_telemedicine.sfu.client import MediaError
 
@@ -48,6 +48,8 @@ class Acts:
         self._last_state: dict[str, Any] | None = None
         self._media: Media | None = None
         self._trip: RoundTrip | None = None
+        #: Whether the call is a group's.
+        self._together = False
         self._seen: dict[str, Any] = {}
 
     async def _send(self, message: dict[str, Any]) -> None:
@@ -180,15 +182,38 @@ class Acts:
                 await service.depart(ctx, row, person)
                 row, person = await self._call(ctx, lock=True)
             await group.may_come(ctx, row, person)
+            await apart.may_sit(ctx, row, person)
             await encryption.bring_key(ctx, row, person, key)
             await service.arrive(ctx, row, person, "call", self.connection)
 
         await self._with_row(come, lock=True)
         self.place = "call"
+        # Before a picture of anybody comes or goes.
+        await self._keep_apart()
         # Who has not been asked must not be recorded.
         await settle(self.open_context, media, self.call_id)
         await listen(self.open_context, media, self.call_id)
         return media
+
+    async def _keep_apart(self) -> None:
+        """In a group, nobody of staff with a patient whose record is closed to them: out of the media first, then out of the
+        call, so that a media worker that does not answer is told again. Raises MediaError then."""
+        if not self._together or self.place != "call":
+            return
+        async with self.open_context() as ctx:
+            call, person = await self._call(ctx)
+            # Whoever was parted through another page does not know it yet.
+            parting, shut = await apart.to_part(ctx, call), await apart.meets_closed(ctx, call, person)
+        if parting:
+            async with self.open_context() as ctx:
+                call = await service.call_of(ctx, self.call_id, lock=True)
+                people = await apart.to_part(ctx, call)
+                for one in people:
+                    await self._worker().client.leave(self.room, str(one.id))
+                await apart.part(ctx, call, people)
+        if shut:
+            self.place = ""
+            await self._send({"type": "problem", "code": "closed-record", "about": "join"})
 
     async def _join(self, message: schemas.Join) -> None:
         media = await self._come(message.key)

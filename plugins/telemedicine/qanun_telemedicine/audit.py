@@ -82,6 +82,9 @@ AUDIT_EVENTS = (
     AuditEventType(id="telemedicine.group.read", label=N_("Opened a group’s page"), action="read"),
     AuditEventType(id="telemedicine.group.begin", label=N_("Began the call of a group"), action="execute"),
     AuditEventType(id="telemedicine.group.end", label=N_("Ended the call of a group"), action="execute"),
+    AuditEventType(
+        id="telemedicine.group.apart", label=N_("Left the call of a group: a record was closed"), action="execute"
+    ),
     AuditEventType(id="telemedicine.group.given", label=N_("Agreed to take part in a group"), action="create"),
     AuditEventType(id="telemedicine.group.refused", label=N_("Refused to take part in a group"), action="create"),
     AuditEventType(id="telemedicine.guest.invite", label=N_("Invited a guest to the video visit"), action="create"),

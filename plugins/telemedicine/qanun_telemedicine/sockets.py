@@ -40,6 +40,8 @@ _AGAIN_EVERY = 2
 #: A page that says nothing this long is gone, whatever the network says.
 _SILENT_S = 20.0
 _CHECK_PATIENCE = 8
+#: Refusals of a seat in the call that its page explains.
+_STAYS_OUT = ("locked", "full", "unsealed", "apart", "closed-record")
 _SIGNED_OUT, _TAKEN_OVER, _GARBAGE = 4401, 4409, 4400
 
 
@@ -53,6 +55,7 @@ class Line(Acts):
         self._last_line: uuid.UUID | None = None
         self._patient: uuid.UUID | None = None
         self._sampled = 0.0
+        self._staff = False
 
     async def run(self) -> None:
         async with self.open_context() as ctx:
@@ -62,7 +65,8 @@ class Line(Acts):
             call = await together.call_for(ctx, row)
             person = person if call.id == row.id else await service.attend(ctx, call)
             self.call_id, self.room, self.person = call.id, call.room, str(person.id)
-            self._patient = row.patient_id
+            self._patient, self._together = row.patient_id, call.patient_id is None
+            self._staff = ctx.actor.kind == "user"
             runtime, tenant_id = ctx.runtime, ctx.tenant.id
             servers = ice_servers(ctx, self.person)
         with contextlib.suppress(Unavailable):
@@ -124,7 +128,7 @@ class Line(Acts):
         except QanunError as error:
             if number is not None:
                 await self._send({"type": "error", "number": number, "code": media_code(error)})
-                if error.details.get("code") in ("locked", "full", "unsealed"):
+                if error.details.get("code") in _STAYS_OUT:
                     await self._send({"type": "problem", "code": error.details["code"], "about": tag(message)})
             else:
                 await self._send({"type": "problem", "code": error.code, "about": tag(message)})
@@ -282,6 +286,9 @@ class Line(Acts):
                 if not await still_allowed(self.socket, active=turn % _SEEN_EVERY == 0, patient_id=self._patient):
                     await self._put_out()
                     return
+                if self._staff:
+                    with contextlib.suppress(MediaError):
+                        await self._keep_apart()
                 if turn % _SEEN_EVERY == 0:
                     await self._note_presence()
                 elif turn % _AGAIN_EVERY == 0 and self._records_against_a_no():

@@ -18,7 +18,7 @@ from qanun_telemedicine.models import (
     Guest,
     Participant,
 )
-from qanun_telemedicine.service import captions, encryption, together, transcripts
+from qanun_telemedicine.service import apart, captions, encryption, together, transcripts
 from qanun_telemedicine.service.devices import devices_of
 from qanun_telemedicine.service.guests import guests_seen
 from qanun_telemedicine.service.listing import called, position
@@ -115,7 +115,8 @@ async def _group(ctx: Context, row: Consultation, call: Consultation) -> dict[st
     told: dict[str, Any] = {"title": call.title, "wording": together.WORDING}
     if ctx.actor.kind == "user":
         return {**told, "visits": await together.visits(ctx, call)}
-    return {**told, "answer": row.group_answer, "name": row.shown_as}
+    barred = row.state == IN_PROGRESS and await apart.withheld(ctx, call, row.whose)
+    return {**told, "answer": row.group_answer, "name": row.shown_as, "apart": barred}
 
 
 async def _kept(ctx: Context, call: Consultation, me: Participant) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from qanun.api import (
     Locale,
     Patient,
     Practitioner,
+    closed_to,
     new_id,
     patient,
     patient_href,
@@ -88,6 +89,8 @@ class Member:
     seconds: int
     link: str
     chart: str
+    #: Their record is closed to who asks.
+    closed: bool
 
 
 # --- the clinic's side --------------------------------------------------------------------------------------------------
@@ -232,6 +235,7 @@ async def members_seen(ctx: Context, call: Consultation, *, links: bool) -> list
         return []
     found = select(Patient).where(Patient.id.in_([row.patient_id for row in rows]))
     people = {one.id: one for one in (await ctx.db.execute(found)).scalars()}
+    shut = await closed_to(ctx, list(people))
     stays = (
         select(Participant.patient_id, Presence)
         .join(Presence, Presence.participant_id == Participant.id)
@@ -257,7 +261,8 @@ async def members_seen(ctx: Context, call: Consultation, *, links: bool) -> list
                 inside[0].joined_at if inside else None,
                 None if not inside or None in ends else max(end for end in ends if end is not None),
                 int(sum(((stay.left_at or ctx.now) - stay.joined_at).total_seconds() for stay in inside)),
-                await consultations.invitation_link(ctx, row) if links else "", patient_href(ctx, row.whose),
+                await consultations.invitation_link(ctx, row) if links else "",
+                "" if row.patient_id in shut else patient_href(ctx, row.whose), row.patient_id in shut,
             )
         )  # fmt: skip
     return seen
@@ -391,8 +396,8 @@ async def visits(ctx: Context, call: Consultation) -> list[dict[str, Any]]:
     return [
         {
             "id": str(one.visit.id), "state": one.visit.state, "here": one.here, "answer": one.visit.group_answer,
-            "concern": one.visit.concern, "place": one.visit.place_at.isoformat() if one.visit.place_at else None,
-            "chart": one.chart,
+            "concern": "" if one.closed else one.visit.concern,
+            "place": one.visit.place_at.isoformat() if one.visit.place_at else None, "chart": one.chart, "closed": one.closed,
         }
         for one in await members_seen(ctx, call, links=False)
     ]  # fmt: skip

@@ -16,7 +16,9 @@ import { Safety } from "./safety.js";
 import { Transcript } from "./transcript.js";
 
 const MEDIA = new Set(["answer", "tracks", "restarted", "layers", "quality", "error"]);
-const REFUSALS = { unavailable: "unavailable-now", locked: "locked", full: "full", unsealed: "cannot-seal" };
+const REFUSALS = { unavailable: "unavailable-now", locked: "locked", full: "full", unsealed: "cannot-seal", apart: "apart", "closed-record": "closed-record" };
+// Refusals after which the page does not try again by itself.
+const STAYS_OUT = ["locked", "full", "unsealed", "apart", "closed-record"];
 const REPORT_MS = 10_000;
 const CREDENTIALS_MS = 8 * 60 * 1000;
 
@@ -169,7 +171,7 @@ export class Call extends EventTarget {
         // Keys that came too early are sent again by themselves.
         if (message.about === "keys") break;
         this.notice(REFUSALS[message.code] ?? "refused", Object.values(message.fields ?? {})[0]);
-        if (["locked", "full", "unsealed"].includes(message.code)) this.stop();
+        if (STAYS_OUT.includes(message.code)) this.stop();
         break;
     }
     this.#tell(message.type, message);

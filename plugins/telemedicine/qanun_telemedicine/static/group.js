@@ -6,6 +6,7 @@
 export class Group {
   #call;
   #asked = undefined;
+  #shut = [];
 
   constructor(call) {
     this.#call = call;
@@ -33,6 +34,7 @@ export class Group {
     if (this.#asked !== undefined && state.mute_asked && state.mute_asked !== this.#asked && this.#call.running) this.#call.silence();
     this.#asked = state.mute_asked;
     if (this.#call.running) this.#report();
+    this.#closed(state.group?.visits ?? []);
     const several = state.people.length > 2 || state.locked || Boolean(state.group);
     for (const part of this.#call.root.querySelectorAll("[data-group]")) part.hidden = !several;
     const hand = this.#call.one('[data-group-act="hand"]');
@@ -41,6 +43,13 @@ export class Group {
     if (lock) this.#pressed(lock, state.locked, "unlock", "lock");
     this.#roster(state);
     this.#mark();
+  }
+
+  /** Whose record was closed to who leads the group has no seat in it any more. */
+  #closed(visits) {
+    const shut = visits.filter((one) => one.closed && one.state === "in-progress").map((one) => one.id);
+    if (shut.some((id) => !this.#shut.includes(id))) this.#call.notice("record-closed");
+    this.#shut = shut;
   }
 
   #pressed(button, on, yes, no) {

@@ -290,6 +290,21 @@ function arrive(state) {
     line.end();
     return;
   }
+  if (state.group?.apart) {
+    // They were let in, and their record was closed to who leads the group.
+    if (wait || join) {
+      wait = false;
+      join = true;
+      call.stop();
+      step("apart");
+    }
+    return;
+  }
+  // Open again: whether they come back is theirs to say.
+  if (page.dataset.step === "apart") {
+    join = false;
+    step("left");
+  }
   if (state.state === "in-progress") {
     if ((wait || join) && !call.running) {
       wait = false;
