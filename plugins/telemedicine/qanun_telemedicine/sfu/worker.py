@@ -309,7 +309,7 @@ class MediaWorker:
                         for stream in self.engine.streams_of(track.id)
                         if not stream.retransmission
                     ],
-                    "receives": [asdict(sender) for sender in self.control.sender_states(participant)],
+                    "receives": [asdict(sender) for sender in self.control.shares.senders(participant)],
                 }
                 for participant in one.participants.values()
             }
