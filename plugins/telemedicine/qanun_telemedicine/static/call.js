@@ -7,6 +7,7 @@
 //
 // The chat, what is shown beside the camera, and end-to-end encryption have files of their own.
 
+import { asks, offers } from "./asking.js";
 import { Captions } from "./captions.js";
 import { Chat } from "./chat.js";
 import { openDevices, closeStream } from "./devices.js";
@@ -263,21 +264,9 @@ export class Call extends EventTarget {
       consented.hidden = !recording.asked;
       consented.querySelector("bdi").textContent = `${recording.given}/${recording.needed}`;
     }
-    const ask = this.one("[data-consent]");
-    const open = this.running && recording.asked && recording.mine === "open";
-    if (ask && ask.hidden === open) {
-      ask.hidden = !open;
-      if (open) ask.querySelector("[data-first]")?.focus();
-    }
-    const record = this.one('[data-act="record"]');
-    if (record) {
-      record.hidden = !recording.offered;
-      record.setAttribute("aria-pressed", String(recording.asked));
-      record.classList.toggle("on", recording.asked);
-      const label = recording.asked ? words["stop-recording"] : words.record;
-      record.setAttribute("aria-label", label);
-      record.title = label;
-    }
+    asks(this.one("[data-consent]"), this.running && recording.asked && recording.mine === "open");
+    const label = recording.asked ? words["stop-recording"] : words.record;
+    offers(this.one('[data-act="record"]'), { shown: recording.offered, on: recording.asked, label });
     const pause = this.one('[data-act="pause"]');
     if (pause) {
       pause.hidden = !recording.asked || recording.state === "none";

@@ -4,6 +4,8 @@
 //   data-act="captions" (the clinic's)  data-captions-ask (the question)  data-captions-answer="given | refused"
 //   data-captions-mine (one's own answer, to change it)  data-caption (where lines are shown)
 
+import { asks, offers } from "./asking.js";
+
 const SHOWN_MS = 9000;
 const MOST = 3;
 
@@ -32,20 +34,9 @@ export class Captions {
 
   #show({ captions }) {
     const { root, words, running } = this.#call;
-    const button = this.#call.one('[data-act="captions"]');
-    if (button) {
-      button.hidden = !captions.offered && !captions.asked;
-      button.setAttribute("aria-pressed", String(captions.asked));
-      button.classList.toggle("on", captions.asked);
-      button.title = words[captions.asked ? "captions-end" : "captions-offer"];
-      button.setAttribute("aria-label", button.title);
-    }
-    const sheet = this.#call.one("[data-captions-ask]");
-    const open = running && captions.asked && captions.mine === "";
-    if (sheet && sheet.hidden === open) {
-      sheet.hidden = !open;
-      if (open) sheet.querySelector("[data-first]")?.focus();
-    }
+    const label = words[captions.asked ? "captions-end" : "captions-offer"];
+    offers(this.#call.one('[data-act="captions"]'), { shown: captions.offered || captions.asked, on: captions.asked, label });
+    asks(this.#call.one("[data-captions-ask]"), running && captions.asked && captions.mine === "");
     for (const mine of root.querySelectorAll("[data-captions-mine]")) {
       mine.hidden = !(running && captions.asked && captions.mine);
       mine.querySelector("[data-label]").textContent = words[captions.mine === "given" ? "captions-stop-me" : "captions-join"];

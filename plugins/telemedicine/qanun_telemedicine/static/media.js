@@ -11,7 +11,10 @@
 // in advance: the server switches the tracks of others into them without asking again, and says which is whose.
 
 import { figures } from "./figures.js";
+import { describeLayers, layersOf, scale, sendOnly } from "./layers.js";
+import { byPerson } from "./received.js";
 import { Silence } from "./silence.js";
+import { Timers } from "./timers.js";
 
 const SPARE_SECTIONS = 2;
 const ANSWER_TIMEOUT_MS = 8000;
@@ -22,33 +25,6 @@ const STATS_MS = 1000;
 // While nothing comes, it is looked at more closely.
 const DOUBT_MS = 350;
 const REJOIN_MS = [0, 500, 1000, 2000, 4000, 8000];
-
-// The smaller layers are sent once somebody's line needs them: the server says so.
-const SIMULCAST = [
-  { rid: "q", scaleResolutionDownBy: 4, maxBitrate: 150000, active: false },
-  { rid: "h", scaleResolutionDownBy: 2, maxBitrate: 500000, active: false },
-  { rid: "f", maxBitrate: 1700000 },
-];
-// Browsers leave the widest layers out where the picture is too small for so many; then fewer are offered.
-const THREE_LAYERS = 960 * 540;
-const TWO_LAYERS = 480 * 270;
-// What a server needs to tell layers apart in AV1, and a receiver of AV1 to put them together again. Not offered by itself.
-const DEPENDENCY = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
-const describeLayers = (transceiver) => {
-  try {
-    const extensions = transceiver.getHeaderExtensionsToNegotiate();
-    for (const one of extensions) if (one.uri === DEPENDENCY) one.direction = "sendrecv";
-    transceiver.setHeaderExtensionsToNegotiate(extensions);
-  } catch {
-    // A browser that cannot be asked offers what it has.
-  }
-};
-const layersOf = (track) => {
-  const { width = 0, height = 0 } = track.getSettings();
-  const pixels = width * height;
-  if (pixels < TWO_LAYERS) return null;
-  return pixels < THREE_LAYERS ? SIMULCAST.slice(1) : SIMULCAST;
-};
 
 /**
  * Messages to the server: {type: "join" | "offer", number, sdp, sources} and {type: "leave"}.
@@ -79,7 +55,7 @@ export class MediaSession extends EventTarget {
   #attempts = 0;
   #began = 0;
   #silence = new Silence();
-  #timers = new Map();
+  #timers = new Timers();
   #sources = new Map();
   #screen = null;
   #assigned = [];
@@ -124,7 +100,7 @@ export class MediaSession extends EventTarget {
   start() {
     globalThis.addEventListener("online", this.#onOnline);
     globalThis.navigator.connection?.addEventListener?.("change", this.#onOnline);
-    this.#every("stats", STATS_MS, () => this.#measure());
+    this.#timers.every("stats", STATS_MS, () => this.#measure());
     return this.#join();
   }
 
@@ -135,7 +111,7 @@ export class MediaSession extends EventTarget {
     globalThis.removeEventListener("online", this.#onOnline);
     globalThis.navigator.connection?.removeEventListener?.("change", this.#onOnline);
     this.#drop();
-    for (const name of [...this.#timers.keys()]) this.#stopTimer(name);
+    this.#timers.stop();
     this.participants = new Map();
     this.#enter("closed");
   }
@@ -245,7 +221,7 @@ export class MediaSession extends EventTarget {
     for (const track of this.#screen?.getVideoTracks() ?? []) this.#publish(track, "screen");
     this.#expect("audio", this.#spares);
     this.#expect("video", this.#spares);
-    this.#after("connect", CONNECT_TIMEOUT_MS, () => this.#rejoin("timeout"));
+    this.#timers.after("connect", CONNECT_TIMEOUT_MS, () => this.#rejoin("timeout"));
     await this.#offer("join");
   }
 
@@ -271,37 +247,10 @@ export class MediaSession extends EventTarget {
     transceiver.setCodecPreferences(RTCRtpReceiver.getCapabilities(kind).codecs.filter((one) => wanted.test(one.mimeType)));
   }
 
-  /** Which codec it is, and so whether it has layers, is known with the answer. */
-  async #scale() {
-    for (const [transceiver, source] of this.#sources) {
-      const parameters = transceiver.sender.getParameters();
-      const codec = parameters.codecs?.[0]?.mimeType ?? "";
-      if (source !== "camera" || parameters.encodings.length !== 1 || !/(vp9|av1)$/i.test(codec)) continue;
-      if (parameters.encodings[0].scalabilityMode === this.#scalability) continue;
-      parameters.encodings[0].scalabilityMode = this.#scalability;
-      try {
-        await transceiver.sender.setParameters(parameters);
-      } catch (error) {
-        this.#problem("layers", error);
-      }
-    }
-  }
-
   /** Layers that nobody receives cost the uplink nothing. */
   async #sendOnly({ layers, connection }) {
     if (!this.#joined || connection !== this.#connection) return;
-    for (const [transceiver] of this.#sources) {
-      const wanted = layers[transceiver.mid];
-      if (!wanted) continue;
-      const parameters = transceiver.sender.getParameters();
-      if (parameters.encodings.every(({ rid, active }) => active === wanted.includes(rid))) continue;
-      for (const one of parameters.encodings) one.active = wanted.includes(one.rid);
-      try {
-        await transceiver.sender.setParameters(parameters);
-      } catch (error) {
-        this.#problem("layers", error);
-      }
-    }
+    await sendOnly([...this.#sources.keys()], layers, (error) => this.#problem("layers", error));
   }
 
   #expect(kind, count) {
@@ -333,7 +282,7 @@ export class MediaSession extends EventTarget {
       if (peer !== this.#peer) return;
       const sources = {};
       for (const [transceiver, source] of this.#sources) if (transceiver.mid) sources[transceiver.mid] = source;
-      this.#after("answer", ANSWER_TIMEOUT_MS, () => this.#rejoin("answer-timeout"));
+      this.#timers.after("answer", ANSWER_TIMEOUT_MS, () => this.#rejoin("answer-timeout"));
       const key = type === "join" && this.#seal ? { key: this.#seal.publicKey } : {};
       this.#tell({ type, number, sdp: peer.localDescription.sdp, sources, ...key });
     } catch (error) {
@@ -345,7 +294,7 @@ export class MediaSession extends EventTarget {
   async #answered(message) {
     const peer = this.#peer;
     if (!peer || !this.#pending || message.number !== this.#pending.number) return;
-    this.#stopTimer("answer");
+    this.#timers.stop("answer");
     try {
       await peer.setRemoteDescription({ type: "answer", sdp: message.sdp });
     } catch (error) {
@@ -354,7 +303,10 @@ export class MediaSession extends EventTarget {
       return;
     }
     if (peer !== this.#peer) return;
-    if (this.#scalability) await this.#scale();
+    if (this.#scalability) {
+      const cameras = [...this.#sources].filter(([, source]) => source === "camera").map(([transceiver]) => transceiver);
+      await scale(cameras, this.#scalability, (error) => this.#problem("layers", error));
+    }
     if (peer !== this.#peer) return;
     this.#pending = null;
     this.#joined = true;
@@ -408,30 +360,12 @@ export class MediaSession extends EventTarget {
     }
   }
 
-  /** Sort the received tracks into one stream per person (and one per screen), keeping what has not changed. */
   #arrange() {
-    const byMid = new Map(this.#peer.getTransceivers().map((one) => [one.mid, one.receiver.track]));
+    const transceivers = this.#peer.getTransceivers();
     const whose = new Map(this.#assigned.map((one) => [one.mid, one.participant]));
-    this.#seal?.assign(this.#peer.getTransceivers().map((one) => [one.receiver, whose.get(one.mid) ?? null]));
-    const participants = new Map();
-    for (const { mid, participant, source } of this.#assigned) {
-      const track = byMid.get(mid);
-      if (!track) continue;
-      const before = this.participants.get(participant);
-      const entry = participants.get(participant) ?? { camera: before?.camera ?? new MediaStream(), screen: null, tracks: new Set() };
-      if (source === "screen") entry.screen = before?.screen ?? new MediaStream();
-      participants.set(participant, entry);
-      const stream = source === "screen" ? entry.screen : entry.camera;
-      if (!stream.getTracks().includes(track)) stream.addTrack(track);
-      entry.tracks.add(track);
-    }
-    for (const entry of participants.values()) {
-      for (const stream of [entry.camera, entry.screen]) {
-        for (const track of stream?.getTracks() ?? []) if (!entry.tracks.has(track)) stream.removeTrack(track);
-      }
-    }
-    this.participants = participants;
-    this.dispatchEvent(new CustomEvent("remote", { detail: participants }));
+    this.#seal?.assign(transceivers.map((one) => [one.receiver, whose.get(one.mid) ?? null]));
+    this.participants = byPerson(transceivers, this.#assigned, this.participants);
+    this.dispatchEvent(new CustomEvent("remote", { detail: this.participants }));
   }
 
   // -- staying connected ---------------------------------------------------------------------------------------------
@@ -439,16 +373,14 @@ export class MediaSession extends EventTarget {
   #connectionChanged() {
     const peer = this.#peer;
     if (peer.connectionState === "connected" && !["disconnected", "failed"].includes(peer.iceConnectionState)) {
-      this.#stopTimer("connect");
-      this.#stopTimer("disconnected");
-      this.#stopTimer("restart");
+      this.#timers.stop("connect", "disconnected", "restart");
       this.#attempts = 0;
       this.#enter("connected");
     } else if (peer.connectionState === "failed" || peer.iceConnectionState === "failed") {
       this.#restart("failed");
     } else if (peer.iceConnectionState === "disconnected") {
       this.#enter("reconnecting");
-      if (!this.#timers.has("disconnected")) this.#after("disconnected", DISCONNECTED_MS, () => this.#restart("disconnected"));
+      if (!this.#timers.has("disconnected")) this.#timers.after("disconnected", DISCONNECTED_MS, () => this.#restart("disconnected"));
     } else if (peer.connectionState === "closed") {
       this.#rejoin("closed");
     }
@@ -464,7 +396,7 @@ export class MediaSession extends EventTarget {
     this.dispatchEvent(new CustomEvent("restart", { detail: { reason } }));
     if (this.#peer.connectionState !== "connected") this.#enter("reconnecting");
     if (!this.#timers.has("restart")) {
-      this.#after("restart", RESTART_TIMEOUT_MS, () => {
+      this.#timers.after("restart", RESTART_TIMEOUT_MS, () => {
         if (this.#peer?.connectionState !== "connected") this.#rejoin("restart-timeout");
       });
     }
@@ -482,11 +414,11 @@ export class MediaSession extends EventTarget {
     const wait = Math.max(0, REJOIN_MS[Math.min(this.#attempts, REJOIN_MS.length - 1)] - tried);
     this.#attempts += 1;
     this.dispatchEvent(new CustomEvent("rejoin", { detail: { reason, wait } }));
-    this.#after("rejoin", wait, () => this.#join());
+    this.#timers.after("rejoin", wait, () => this.#join());
   }
 
   #drop() {
-    for (const name of ["connect", "answer", "disconnected", "restart", "rejoin", "doubt"]) this.#stopTimer(name);
+    this.#timers.stop("connect", "answer", "disconnected", "restart", "rejoin", "doubt");
     this.#pending = null;
     this.#again = false;
     this.#restartWanted = false;
@@ -514,7 +446,7 @@ export class MediaSession extends EventTarget {
     this.#lastStats = stats;
     // The browser would believe in a dead way for half a minute; one that only stumbled stays in use beside the new one.
     if (this.#joined && this.#silence.look(stats.way, stats.at)) this.#restart("silence");
-    if (this.#silence.doubtful) this.#after("doubt", DOUBT_MS, () => this.#measure());
+    if (this.#silence.doubtful) this.#timers.after("doubt", DOUBT_MS, () => this.#measure());
     this.dispatchEvent(new CustomEvent("stats", { detail: stats }));
   }
 
@@ -536,28 +468,5 @@ export class MediaSession extends EventTarget {
 
   #problem(code, error = null) {
     this.dispatchEvent(new CustomEvent("problem", { detail: { code, error } }));
-  }
-
-  #after(name, wait, action) {
-    this.#stopTimer(name);
-    this.#timers.set(
-      name,
-      setTimeout(() => {
-        this.#timers.delete(name);
-        action();
-      }, wait),
-    );
-  }
-
-  #every(name, wait, action) {
-    this.#stopTimer(name);
-    this.#timers.set(name, setInterval(action, wait));
-  }
-
-  #stopTimer(name) {
-    const timer = this.#timers.get(name);
-    clearTimeout(timer);
-    clearInterval(timer);
-    this.#timers.delete(name);
   }
 }

@@ -3,6 +3,8 @@
 //   data-act="transcript" (the clinic's)  data-transcript-ask (the question)  data-transcript-answer="given | refused"
 //   data-transcript-stop (one's own no, afterwards)  data-transcript (how it stands)
 
+import { asks, offers } from "./asking.js";
+
 export class Transcript {
   #call;
 
@@ -25,20 +27,9 @@ export class Transcript {
 
   #show(kept) {
     const { words, running } = this.#call;
-    const button = this.#call.one('[data-act="transcript"]');
-    if (button) {
-      button.hidden = !kept.offered && !kept.asked;
-      button.setAttribute("aria-pressed", String(kept.asked));
-      button.classList.toggle("on", kept.asked);
-      button.title = words[kept.asked ? "transcript-end" : "transcript-ask"];
-      button.setAttribute("aria-label", button.title);
-    }
-    const sheet = this.#call.one("[data-transcript-ask]");
-    const open = running && kept.asked && kept.mine === "";
-    if (sheet && sheet.hidden === open) {
-      sheet.hidden = !open;
-      if (open) sheet.querySelector("[data-first]")?.focus();
-    }
+    const label = words[kept.asked ? "transcript-end" : "transcript-ask"];
+    offers(this.#call.one('[data-act="transcript"]'), { shown: kept.offered || kept.asked, on: kept.asked, label });
+    asks(this.#call.one("[data-transcript-ask]"), running && kept.asked && kept.mine === "");
     const mark = this.#call.one("[data-transcript]");
     if (mark) {
       mark.hidden = !kept.asked;

