@@ -36,6 +36,9 @@ _WAYS = {"polite": 38, "told": 20, "again": 14, "closed": 10, "vanished": 8, "re
 #: A participant who is gone without a word is forgotten by the worker after this.
 _FORGOTTEN_S = 75.0
 _PICTURES = 6
+#: A room is closed after so many others, as a visit that is over: by then everybody has left it or was forgotten. A worker holds
+#: on to an empty room for ten minutes, and a quick machine would come to the most that it takes.
+_CLOSED_AFTER = 1500
 #: Of the joins: what a process needs once (imports, pools, caches) is there by then.
 _WARM = 0.2
 _SAMPLES = 40
@@ -155,6 +158,8 @@ class _Crowd:
                     await self._visit(f"room-{self._room}")
                 except OSError:
                     self.refused += 1  # this machine's own network changed meanwhile
+                with contextlib.suppress(MediaError):  # closed by somebody already
+                    await self._client.close_room(f"room-{self._room - _CLOSED_AFTER}")
                 if self.joins >= due:
                     due = self.joins + every
                     self.samples.append(await self._sample())
