@@ -76,6 +76,7 @@ async def test_a_guest_tries_their_devices_too_and_hears_nothing_of_the_call(cli
     assert back.heard() == 0
     await out.speak()
     await until(lambda: back.heard(), "their own comes back")
+    await guest.page.close()
 
 
 async def test_who_is_in_the_call_or_whose_visit_is_over_tries_nothing(clinic, book, worker):

@@ -113,7 +113,7 @@ async def test_each_codec_is_sent_and_shown(opened: Opened, chromium: Browser, o
     assert all(max(sent["width"] for sent in one["sends"]) > 100 for one in stats.values())
 
 
-@pytest.mark.parametrize(("order", "codec"), [("vp9", "VP9"), ("av1", "AV1")])
+@pytest.mark.parametrize(("order", "codec"), [("vp9", "VP9"), pytest.param("av1", "AV1", marks=pytest.mark.long)])
 async def test_a_picture_in_layers_is_shown_as_large_as_was_chosen(
     opened: Opened, chromium: Browser, monkeypatch: pytest.MonkeyPatch, order: str, codec: str
 ) -> None:
