@@ -134,12 +134,28 @@ def apply(
                 _act(outcome, boot=boot)
             else:
                 _command(["systemctl", "daemon-reload"], outcome)
+                outcome.actions = _of_running(outcome.actions)
     return outcome
 
 
 def settle(outcome: Outcome) -> None:
     """What `apply` without `start` left to do."""
     _act(outcome, boot=False)
+
+
+def _of_running(actions: Sequence[str]) -> list[str]:
+    """What is started from now on reads the new files by itself: only what runs at this moment has to be told of them later."""
+    units = [action.partition(":")[0] for action in actions if action not in _FIRST]
+    if not units:
+        return list(actions)
+    asked = subprocess.run(
+        ["systemctl", "is-active", *units], capture_output=True, text=True, check=False, timeout=60
+    ).stdout.splitlines()
+    # A service that is about to start has read its unit, and perhaps its settings.
+    running = {
+        unit for unit, state in zip(units, asked, strict=False) if state in {"active", "activating", "reloading"}
+    }
+    return [action for action in actions if action in _FIRST or action.partition(":")[0] in running]
 
 
 @contextlib.contextmanager

@@ -318,8 +318,11 @@ def _seal(bench: Path, folder: Path, release: str, epoch: int) -> tuple[str, int
 
 def _boot_files(bench: Path, folder: Path, release: str, epoch: int, kernel: str, roothash: str, size: int) -> None:
     """What starts the slot from a disk, and what starts its installer from a stick: they differ in the command line only."""
+    # /etc forgets, so systemd takes every start for the first after an update, and would make anew what the slot brings: the
+    # linker's list, accounts, the hardware's names. Large pages are for whoever asks: looking for others costs more than they give.
     common = (f"root=/dev/mapper/qanun-root rootfstype=erofs ro qanun.roothash={roothash} qanun.hashoffset={size} "
-              "systemd.machine_id=firmware panic=10 quiet console=ttyS0,115200 console=tty0")  # fmt: skip
+              "systemd.machine_id=firmware systemd.condition_needs_update=no transparent_hugepage=madvise panic=10 quiet "
+              "console=ttyS0,115200 console=tty0")  # fmt: skip
     # The stick is never written to by the system: what needs a var gets one of memory.
     installs = (f"qanun.slot=qanun-installer-{release} qanun.install systemd.unit=qanun-install.target fstab=no "
                 "systemd.mount-extra=tmpfs:/var:tmpfs:mode=0755")  # fmt: skip

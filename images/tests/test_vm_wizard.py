@@ -45,6 +45,7 @@ def bare(disk, work):
     with vm.started(disk, work / "machine") as machine:
         machine.wait_printed("type this code:", PATIENCE)
         machines.wait_for(lambda: machine.get("/health", ADDRESS)[0] == 503, "the pages answer")
+        print(f"the code after {machine.worked():.0f} s of a processor")
         yield machine
         machine.switch_off()
 
@@ -128,7 +129,7 @@ def test_nobody_gets_in_by_ssh_where_nobody_asked_for_it(bare):
 def test_another_start_needs_nobody(bare, disk, work):
     bare.switch_off()
     with vm.started(disk, work / "machine") as machine:
-        machine.wait_healthy(PATIENCE)
+        print(f"/health after {machine.wait_healthy(PATIENCE):.0f} s, {machine.worked():.0f} s of a processor")
         assert "type this code:" not in machine.printed()
         assert machines.sign_in(machine, EMAIL, PHRASE) == (303, True)
         machine.switch_off()

@@ -203,7 +203,9 @@ def _web(site: Site, places: Places) -> str:
 
 def _jobs(site: Site, places: Places) -> str:
     return _section(
-        ["Description=Qanun: background work", *_AFTER_DATA, "PartOf=qanun.target", "StartLimitIntervalSec=0"],
+        # Both load the same for as long; whoever waits for the first page is not to wait for this as well.
+        ["Description=Qanun: background work", *_AFTER_DATA, "After=qanun-web.service", "PartOf=qanun.target",
+         "StartLimitIntervalSec=0"],
         [
             "Type=exec", "TimeoutStopSec=20", "User=qanun", "Group=qanun", *_ENVIRONMENT_LINES, *_relay_credentials(site),
             *_mail_credentials(site),

@@ -48,7 +48,7 @@ def setup_files(places: Places) -> list[Rendered]:
         # Another try makes the file anew, which starts it again; a run that failed does not repeat itself.
         "qanun-setup-work.service": "[Unit]\nDescription=Qanun: what was chosen is put into force\n"
         f"ConditionPathExists={FOLDER}/go\nStartLimitIntervalSec=0\n\n[Service]\nType=oneshot\n"
-        f"Environment=QANUN_SETUP_DIR={FOLDER}\nExecStart={command} work\nTimeoutStartSec=900\n"
+        f"Environment=QANUN_SETUP_DIR={FOLDER}\nExecStart={command} work\nTimeoutStartSec=1800\n"
         + "\n".join(root_hardened(write=CONFIGURES))
         + "\n",
         # Apart, so that whoever has the network sees no disks, and whoever sees disks has no network.

@@ -140,13 +140,14 @@ class MachineActs:
         _start("qanun-web.service")
 
     def over(self, site: Site) -> None:
-        from qanun_appliance.health import wait_until_well, where
+        from qanun_appliance.health import definite, wait_until_well, where
 
         settle(self._outcome)
         if site.network.mode != "unmanaged":
             subprocess.run(["networkctl", "reload"], capture_output=True, check=False, timeout=60)
         _start("caddy.service")
-        found = wait_until_well(site, self.places, where(site), 120)
+        # A slow machine takes its time; what can no longer become well is not waited for.
+        found = wait_until_well(site, self.places, where(site), 300, definite)
         ill = [f"{probe.name}: {probe.said}" for probe in found if not probe.well]
         if ill:
             raise Unavailable("; ".join(ill))
