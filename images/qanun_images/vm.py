@@ -159,6 +159,8 @@ class Machine:
 
     def switch_off(self, within_s: float = 120) -> None:
         """As by the button, and then as by the plug."""
+        if self.process.poll() is not None:
+            return
         self.ask("system_powerdown")
         try:
             self.process.wait(within_s)
