@@ -2,7 +2,7 @@
 
 Some leave politely, some are told to, some close the page, some come again under their own name, some vanish without a word,
 some never connect at all, and some look for another way meanwhile. Everybody who connects sends and receives a few pictures.
-After a warm-up, and at the end, everybody is waited for: memory, descriptors, threads and what the worker waits for must be
+After a warm-up with more people at once than will be there later (what a crowd needs, a process keeps), and at the end, everybody is waited for: memory, descriptors, threads and what the worker waits for must be
 what they were. In between, memory is looked at every few hundred joins, and a line through it must not rise.
 
     python -m tests.load soak [--joins 10000] [--engine c python] [--at-once 6] [--minutes 60] [--quick]
@@ -36,6 +36,8 @@ _WAYS = {"polite": 38, "told": 20, "again": 14, "closed": 10, "vanished": 8, "re
 #: A participant who is gone without a word is forgotten by the worker after this.
 _FORGOTTEN_S = 75.0
 _PICTURES = 6
+#: Rooms of two that are full at the same moment of the warm-up.
+_CROWDED = 250
 #: A room is closed after so many others, as a visit that is over: by then everybody has left it or was forgotten. A worker holds
 #: on to an empty room for ten minutes, and a quick machine would come to the most that it takes.
 _CLOSED_AFTER = 1500
@@ -89,6 +91,7 @@ async def _soak(engine: str, options: argparse.Namespace) -> int:
             began = time.monotonic()
             crowd = _Crowd(worker, began + options.minutes * 60)
             await crowd.come_and_go(int(options.joins * _WARM), options.at_once)
+            await crowd.throng(3 if options.quick else _CROWDED)
             warm = await crowd.emptied()
             before = len(crowd.samples)
             await crowd.come_and_go(options.joins, options.at_once)
@@ -166,6 +169,23 @@ class _Crowd:
                     print(self.samples[-1], flush=True)
 
         await asyncio.gather(*(rooms() for _ in range(at_once)))
+
+    async def throng(self, rooms: int) -> None:
+        """So many rooms of two at once."""
+        people: list[tuple[str, Participant]] = []
+        for _ in range(rooms):
+            self._room += 1
+            room = f"room-{self._room}"
+            await self._client.open_room(room)
+            for number in range(2):
+                one = Participant(f"somebody-{number}", 1, self._certificate)
+                await asyncio.wait_for(one.join(self._client, room), 90)
+                people.append((room, one))
+        self.joins += len(people)
+        print(await self._sample(), flush=True)
+        for room, one in people:
+            await self._client.leave(room, one.name)
+            await one.leave()
 
     async def _visit(self, room: str) -> None:
         ways = self._chance.choices(list(_WAYS), list(_WAYS.values()), k=2)
