@@ -12,9 +12,12 @@ import os
 import re
 import shutil
 import signal
+import socket
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import websockets
 
@@ -100,9 +103,20 @@ class Page:
 
 
 class Firefox:
-    """A browser with a fresh profile; leaving the block ends it and removes everything."""
+    """A browser with a fresh profile; leaving the block ends it and removes everything.
 
-    def __init__(self, preferences: dict[str, Any] | None = None) -> None:
+    `program` starts it where it shall be, and `reach` connects to a port of the loopback there.
+    """
+
+    def __init__(
+        self,
+        preferences: dict[str, Any] | None = None,
+        *,
+        program: str | Path = BINARY,
+        reach: Callable[[int], socket.socket] | None = None,
+    ) -> None:
+        self._program = str(program)
+        self._reach = reach
         self._preferences = {**_PREFERENCES, **(preferences or {})}
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._number = 0
@@ -119,7 +133,7 @@ class Firefox:
             "MOZ_CRASHREPORTER_DISABLE": "1",
             "DBUS_SESSION_BUS_ADDRESS": "unix:path=/nonexistent",
         }
-        command = [BINARY, "--headless", "--no-remote", "--new-instance", "--profile", str(self._profile)]
+        command = [self._program, "--headless", "--no-remote", "--new-instance", "--profile", str(self._profile)]
         self._process = await asyncio.create_subprocess_exec(
             *command,
             *("--remote-debugging-port", "0", "about:blank"),
@@ -130,7 +144,8 @@ class Firefox:
         )
         try:
             url = await asyncio.wait_for(self._address(), 60)
-            self._socket = await websockets.connect(f"{url}/session", max_size=None)
+            there = {"sock": self._reach(urlsplit(url).port or 0)} if self._reach is not None else {}
+            self._socket = await websockets.connect(f"{url}/session", max_size=None, **there)
             self._tasks.append(asyncio.create_task(self._read()))
             await self.command("session.new", capabilities={"alwaysMatch": {"acceptInsecureCerts": True}})
         except BaseException:

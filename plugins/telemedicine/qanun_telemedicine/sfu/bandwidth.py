@@ -31,9 +31,10 @@ _LARGEST_STEP = 0.5
 
 
 class Estimator:
-    """One way to one participant."""
+    """One way to one participant, from a moment on: what was sent before went another way."""
 
-    def __init__(self) -> None:
+    def __init__(self, since_ns: int = 0) -> None:
+        self._since_ns = since_ns
         self.rate = float(START)
         #: Mean queueing delay in the last feedback.
         self.queue_ms = 0.0
@@ -57,6 +58,7 @@ class Estimator:
 
     def feedback(self, packets: Sequence[tuple[int, int, int | None]], now_ns: int) -> None:
         """Packets as (sent ns, octets, arrived ns on the other clock, or None when lost), in the order of sending."""
+        packets = [one for one in packets if one[0] >= self._since_ns]
         if not packets:
             return
         self.fed = True

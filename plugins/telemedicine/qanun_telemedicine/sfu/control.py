@@ -77,6 +77,7 @@ class Control:
         participant = self.rooms.by_transport.get(transport)
         if participant is not None:
             participant.transport.path.moved(address)
+            self.state(transport).leg.moved(time.monotonic())
 
     def first_packet(self, track: str) -> None:
         participant = self.rooms.by_track.get(track)

@@ -18,6 +18,8 @@ _GRACE_S = 6.0
 _RETRY_S = 2.0
 _SILENT_S = 3.5
 _GOOD_REPORTS = 3
+#: Whoever goes to and fro between two ways is judged by both together.
+_TO_AND_FRO_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,15 @@ class Leg:
             self.rtt_ms = rtt_ms if not self.rtt_ms else self.rtt_ms * 0.7 + rtt_ms * 0.3
         self._good_reports = self._good_reports + 1 if fraction_lost < 0.02 else 0
         self.estimator.loss_report(fraction_lost, int(now * 1e9))
+
+    def moved(self, now: float) -> None:
+        """Media takes another way: what the one before carried, and lost as it ended, says nothing of this one."""
+        if now - self.since > _TO_AND_FRO_S:
+            self.since = now
+            self.paused = False
+            self._resume_wait = 8.0
+            self.loss_down = self.loss_up = self.rtt_ms = 0.0
+            self.estimator = Estimator(int(now * 1e9))
 
     def budget(self) -> int:
         """Bits per second that the way to the participant carries, as far as known."""

@@ -39,7 +39,7 @@ window.openSocket = (query) => new Promise((resolve) => {
 });
 window.begin = async ({ room, participant, iceServers = [], policy = "all", simulcast = false, media = true, source = null, spares = 2, sealed = false, scalability = null, camera = { width: 640, height: 480 } }) => {
   let stream = null;
-  if (media) stream = source ? await window.fileStream(source) : await navigator.mediaDevices.getUserMedia({ audio: true, video: camera });
+  if (media) stream = source ? await window.fileStream(source, camera) : await navigator.mediaDevices.getUserMedia({ audio: true, video: camera });
   const send = (message) => window.socket.send(JSON.stringify(message));
   const seal = sealed ? await new (await import("/sealing.js")).Sealing({ send, call: room }).start() : null;
   window.seal = seal;
@@ -56,15 +56,17 @@ window.begin = async ({ room, participant, iceServers = [], policy = "all", simu
   window.started = performance.now();
   await session.start();
 };
-window.fileStream = async (source) => {
+window.fileStream = async (source, { width, height, frameRate = 30 }) => {
   const video = document.createElement("video");
-  video.src = source; video.loop = true; video.muted = true;
+  // Not its address: Firefox asks for media in a way of its own, which it refuses itself from a host that is not its own.
+  video.src = URL.createObjectURL(await (await fetch(source)).blob()); video.loop = true; video.muted = true;
   await video.play();
   const canvas = document.createElement("canvas");
-  canvas.width = video.videoWidth; canvas.height = video.videoHeight;
+  canvas.width = width; canvas.height = height;
   const context = canvas.getContext("2d");
-  setInterval(() => context.drawImage(video, 0, 0), 33);
-  const stream = canvas.captureStream(30);
+  window.drawn = 0;
+  setInterval(() => { context.drawImage(video, 0, 0, width, height); window.drawn++; }, 1000 / frameRate);
+  const stream = canvas.captureStream(frameRate);
   const fake = await navigator.mediaDevices.getUserMedia({ audio: true });
   stream.addTrack(fake.getAudioTracks()[0]);
   // A camera says how large its picture is; Firefox does not say it of a canvas.
@@ -97,7 +99,7 @@ window.figures = async () => {
 // `camera`: the longest time in which this page's own camera gave no picture, which is nobody's fault but the machine's.
 window.watch = async (seconds) => {
   const look = async () => {
-    const out = { at: performance.now(), frames: 0, freezes: 0, frozen: 0, samples: 0, made_up: 0, captured: 0 };
+    const out = { at: performance.now(), frames: 0, freezes: 0, frozen: 0, samples: 0, made_up: 0, captured: window.drawn ?? 0 };
     const report = await window.session?.peerConnection?.getStats();
     report?.forEach((one) => {
       if (one.type === "media-source" && one.kind === "video") out.captured += one.frames ?? 0;

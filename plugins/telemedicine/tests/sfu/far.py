@@ -7,6 +7,7 @@ holds both browsers, a large picture would freeze without any network.
 import asyncio
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -26,7 +27,7 @@ from qanun_telemedicine.turn import TurnServer, TurnSettings, ephemeral_credenti
 
 from . import lab
 from .bridge import Bridge
-from .conftest import CHROMIUM, Caller, until
+from .conftest import CHROMIUM, ROOT, Caller, _load, until
 
 PAGE_PORT, MEDIA_PORT, NODE_PORT, GATEWAY_PORT, TURN_PORT = 8000, 40_000, 40_100, 8443, 3478
 SERVER, SIGNALS, DESK = "10.91.1.1", "10.91.2.1", "10.91.3.1"
@@ -87,10 +88,14 @@ class Call:
         self.doctor = await self._caller("doctor", self.desk, DESK, flags)
         self.patient = await self._caller("patient", self.home, SIGNALS, flags)
         await self.doctor.begin(ROOM, camera=_CAMERA)
-        await self.patient.begin(ROOM, camera=_CAMERA, **await self._through_relay())
+        await self.patient.begin(ROOM, camera=_CAMERA, **self._patients_camera(), **await self._through_relay())
         for caller in (self.doctor, self.patient):
             await caller.sees_and_hears()
         await self._met()
+
+    def _patients_camera(self) -> dict[str, Any]:
+        """What a browser needs to know that has no camera to talk of."""
+        return {}
 
     async def _worker_says(self, client: MediaClient, event: p.Event) -> None:
         await self.bridge.hear(client, event)
@@ -189,6 +194,37 @@ class Call:
 
     async def rejoined(self, caller: Caller | None = None) -> bool:
         return any(what[0] == "rejoin" for _, what in await (caller or self.patient).log())
+
+
+class CallFromFirefox(Call):
+    """The same, and the patient's browser is Firefox, whose camera is a film on a canvas."""
+
+    async def start(self, media: ModuleType, media_files: Any) -> None:
+        self.bridge.files["/face.webm"] = media_files.face_webm
+        await super().start(media, media_files)
+
+    def _patients_camera(self) -> dict[str, Any]:
+        return {"source": "/face.webm"}
+
+    async def _caller(self, name: str, host: str, address: str, flags: list[str]) -> Caller:
+        if name != "patient":
+            return await super()._caller(name, host, address, flags)
+        module = _load("browser_firefox", ROOT / "tests" / "browser" / "firefox.py")
+
+        def reach(port: int) -> socket.socket:
+            return lab.inside(host, lambda: socket.create_connection(("127.0.0.1", port), 10))  # type: ignore[no-any-return]
+
+        firefox = module.Firefox(
+            # Media goes another way than the page came: to whoever has no microphone Firefox shows only that one.
+            {"dom.securecontext.allowlist": address, "permissions.default.microphone": 1},
+            program=self.lab.program(host, self.folder, module.BINARY),
+            reach=reach,
+        )
+        await firefox.__aenter__()
+        self._closing.insert(0, lambda: firefox.__aexit__(None, None, None))
+        page = await firefox.page(f"http://{address}:{PAGE_PORT}")
+        await page.wait_for_function("window.ready")
+        return Caller(page, name)
 
 
 class CallOnNode(Call):

@@ -20,7 +20,7 @@ import pytest_asyncio
 
 from . import lab
 from .conftest import until
-from .far import Call, CallOnNode
+from .far import Call, CallFromFirefox, CallOnNode
 
 _MISSING = lab.missing()
 pytestmark = [
@@ -78,6 +78,30 @@ async def test_a_bad_line_costs_sharpness_and_neither_sound_nor_visit(
         assert seen.longest - seen.machine <= longest, who
         assert seen.made_up <= made_up, who
         assert seen.fps > fps, who
+
+
+@pytest.mark.parametrize("kind", [CallFromFirefox], ids=["firefox"])
+async def test_firefox_behind_a_bad_line_is_seen_and_heard_and_sees_and_hears(call: Call) -> None:
+    good = await call.watch(20, "good line")
+    call.line.set(rate=2e6, delay=0.05, loss=0.03)
+    await asyncio.sleep(15)
+    bad = await call.watch(20, "2 Mbit/s, 3 % loss")
+    assert not call.ended() and not await call.rejoined()
+    for who, seen in bad.items():
+        assert seen.fps > 0.6 * good[who].fps, who
+        assert seen.made_up <= 0.05 + good[who].made_up, who
+
+
+@pytest.mark.parametrize("kind", [CallFromFirefox], ids=["firefox"])
+async def test_firefox_finds_its_way_back_from_a_cut_line_and_from_another_address(call: Call) -> None:
+    for seconds in (3, 20):
+        call.line.set(cut=True)
+        await asyncio.sleep(seconds)
+        call.line.set(cut=False)
+        await call.back(within=5)
+    call.line.readdress(call.home, "10.91.1.9")
+    await call.back(within=8)
+    assert await call.doctor.remote() == ["patient"]
 
 
 async def test_150_kbit_carry_the_sound_and_the_page_says_what_is_left_out(call: Call) -> None:

@@ -132,6 +132,38 @@ def test_audio_only_comes_at_once_and_the_picture_only_after_three_good_reports(
     assert leg.decide(29.0, has_video=True) != AUDIO_ONLY and not leg.paused
 
 
+def test_another_way_is_not_judged_by_what_the_one_before_carried_or_lost() -> None:
+    leg, line = Leg(0.0), Line(60_000)
+    for second in range(1, 30):
+        line.run(leg.estimator, 100_000, 1)
+        leg.heard = second
+        state = leg.decide(second, has_video=True)
+    assert state == AUDIO_ONLY and leg.budget() < START / 10
+    leg.moved(30.0)
+    assert leg.budget() == START and not leg.paused
+    lost = [(29_900 * MS + index * MS, 1000, None) for index in range(60)]
+    leg.estimator.feedback(lost, 30_100 * MS)
+    assert leg.budget() == START, "it was sent the old way"
+    line = Line(5_000_000, delay_ms=130)
+    line.now = line.free = 30_000 * MS
+    for second in range(30, 40):
+        line.run(leg.estimator, 600_000, 1)
+        leg.heard = second
+        assert leg.decide(second, has_video=True) == GOOD, "a longer way is no queue"
+    assert leg.budget() >= START
+
+
+def test_to_and_fro_between_two_ways_hides_no_bad_one() -> None:
+    leg, line = Leg(0.0), Line(60_000)
+    for second in range(1, 40):
+        leg.moved(float(second))
+        line.run(leg.estimator, 100_000, 1)
+        leg.heard = second
+        leg.decide(second, has_video=True)
+        if second % 11 == 10:
+            assert leg.paused and leg.budget() < START / 2
+
+
 def test_the_first_seconds_of_a_call_are_not_judged() -> None:
     leg = Leg(100.0)
     leg.heard = 102.0
