@@ -13,6 +13,7 @@ import ssl
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import make_msgid
@@ -91,7 +92,7 @@ def _address(text: str) -> Address | None:
     """The address as mail is sent to it; None for what is none (a line break in it would be another header)."""
     try:
         found = Address(addr_spec=text.strip())
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, MessageError):  # which of them depends on Python's release
         return None
     return found if found.username and "." in found.domain else None
 
