@@ -96,6 +96,24 @@ async def test_a_message_that_says_nothing_is_not_sent_and_what_was_typed_stays(
         assert (await ctx.db.execute(select(Notice))).first() is None
 
 
+@pytest.mark.parametrize(
+    ("minutes", "english", "arabic"),
+    [
+        (1, "about 1 more minute.", "دقيقة واحدة"), (2, "2 more minutes", "دقيقتين"), (10, "10 more minutes", "10 دقائق"),
+        (11, "11 more minutes", "11 دقيقة"), (100, "100 more minutes", "100 دقيقة"),
+    ],
+)  # fmt: skip
+async def test_how_late_it_is_is_said_as_the_language_counts(clinic, book, minutes, english, arabic):
+    visit = await book(clinic)
+    await visit.wait()
+    async with visit.acting() as (ctx, row, _):
+        await service.send(ctx, row, "late", str(minutes), "")
+    for locale, expected in (("en", english), ("ar", arabic)):
+        async with clinic.context(actor=clinic.patient_actor(visit.patient), locale=locale) as ctx:
+            ((_, text),) = await service.notices_of(ctx, visit.id)
+        assert expected in text and "%(" not in text
+
+
 async def test_only_who_waits_is_written_to_and_only_by_who_may(clinic, book):
     visit = await book(clinic)
     doctor = await clinic.client()

@@ -11,7 +11,7 @@ from qanun_telemedicine.models import WAITING, WRITTEN, Consultation, Notice
 
 #: Phrase → the sentence; `%(minutes)s` is asked for where it stands.
 PHRASES = {
-    "late": N_("We are running late: about %(minutes)s more minutes. Please stay on this page."),
+    "late": N_("We are running late. Please stay on this page."),
     "soon": N_("It will be your turn in a few minutes. Please stay on this page."),
     "papers": N_("Please have your papers and your medicines at hand."),
     "phone": N_("We will call you by phone. You can leave this page open."),
@@ -99,5 +99,12 @@ async def notices_of(ctx: Context, consultation_id: uuid.UUID) -> list[tuple[Not
 def words(ctx: Context, notice: Notice) -> str:
     if notice.phrase not in PHRASES:
         return notice.text
+    if notice.phrase == "late" and notice.minutes:
+        late: str = ctx.locale.ngettext(
+            "We are running late: about %(minutes)s more minute. Please stay on this page.",
+            "We are running late: about %(minutes)s more minutes. Please stay on this page.",
+            notice.minutes, domain="qanun_telemedicine",
+        )  # fmt: skip
+        return late % {"minutes": notice.minutes}
     sentence: str = ctx.locale.resolve(PHRASES[notice.phrase])
-    return sentence.replace("%(minutes)s", str(notice.minutes or ""))
+    return sentence

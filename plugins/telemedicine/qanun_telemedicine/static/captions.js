@@ -51,7 +51,8 @@ export class Captions {
     const line = document.createElement("p");
     line.dir = "auto";
     const name = Object.assign(document.createElement("b"), { textContent: `${person.me ? this.#call.words.you : person.name}: ` });
-    line.append(name, text);
+    // Name and words may be of different directions: each keeps its own.
+    line.append(name, Object.assign(document.createElement("bdi"), { textContent: text }));
     place.append(line);
     while (place.children.length > MOST) place.firstElementChild.remove();
     setTimeout(() => line.remove(), SHOWN_MS);
