@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -38,6 +39,8 @@ from qanun.web.way_in import clinic_by_slug, entrance, local_path
 
 Req = Request[Any, Any, Any]
 _PING_SECONDS = 20
+#: The year 2200: later than any page was made.
+_LATEST_MS = 7_258_118_400_000
 
 
 def _gone(kind: str) -> Cookie:
@@ -289,15 +292,20 @@ async def search(ctx: Context, q: str = "") -> Response[bytes]:
     return json_response({"groups": groups})
 
 
-async def _notices(open_context: OpenContext, request: Req) -> AsyncIterator[ServerSentEventMessage]:
-    """Topics as SSE events with their ids as data; ends when the session does."""
+async def _notices(
+    open_context: OpenContext, request: Req, since: int | None
+) -> AsyncIterator[ServerSentEventMessage]:  # fmt: skip
+    """Topics as SSE events with their ids as data; ends when the session does. `since`: when the page was made (milliseconds); a
+    stream that comes back has its page look at everything anew instead."""
     runtime = runtime_of(request)
     async with open_context() as ctx:
         tenant_id, kind = ctx.tenant.id, "staff" if ctx.actor.kind == "user" else "portal"  # guests have no such line
         patient = str(ctx.actor.patient_id) if ctx.actor.patient_id else None
     token = request.cookies.get(COOKIES[kind], "")
-    async with runtime.live.listen(tenant_id) as queue:
-        yield ServerSentEventMessage(event="ready", data="{}")
+    fresh = since is not None and 0 < since < _LATEST_MS and "last-event-id" not in request.headers
+    made = datetime.fromtimestamp(since / 1000, UTC) if since is not None and fresh else None
+    async with runtime.live.listen(tenant_id, since=made) as queue:
+        yield ServerSentEventMessage(event="ready", data="{}", id="1")
         while True:
             try:
                 async with asyncio.timeout(_PING_SECONDS):
@@ -315,13 +323,15 @@ async def _notices(open_context: OpenContext, request: Req) -> AsyncIterator[Ser
 
 
 @get("/live", permission=Core.SESSION_USE, live=True)
-async def live(open_context: OpenContext, request: Req) -> ServerSentEvent:
-    return ServerSentEvent(_notices(open_context, request))
+async def live(open_context: OpenContext, request: Req, since: int | None = None) -> ServerSentEvent:
+    return ServerSentEvent(_notices(open_context, request, since))
 
 
 @get("/portal/{clinic:str}/live", permission=Core.PORTAL_USE, audience="portal", live=True)
-async def portal_live(open_context: OpenContext, request: Req, clinic: str) -> ServerSentEvent:
-    return ServerSentEvent(_notices(open_context, request))
+async def portal_live(
+    open_context: OpenContext, request: Req, clinic: str, since: int | None = None
+) -> ServerSentEvent:  # fmt: skip
+    return ServerSentEvent(_notices(open_context, request, since))
 
 
 @get("/health", public="says whether this machine works; no data")
