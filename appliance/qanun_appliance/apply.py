@@ -134,7 +134,7 @@ def apply(
                 _act(outcome, boot=boot)
             else:
                 _command(["systemctl", "daemon-reload"], outcome)
-                outcome.actions = _of_running(outcome.actions)
+                outcome.actions = of_running(outcome.actions)
     return outcome
 
 
@@ -143,7 +143,7 @@ def settle(outcome: Outcome) -> None:
     _act(outcome, boot=False)
 
 
-def _of_running(actions: Sequence[str]) -> list[str]:
+def of_running(actions: Sequence[str]) -> list[str]:
     """What is started from now on reads the new files by itself: only what runs at this moment has to be told of them later."""
     units = [action.partition(":")[0] for action in actions if action not in _FIRST]
     if not units:

@@ -13,7 +13,7 @@ import pytest
 from qanun.api import ConfigurationError
 from qanun.app import SystemService
 from qanun.app.build import gather
-from qanun_appliance.apply import apply, postgres_programs
+from qanun_appliance.apply import apply, of_running, postgres_programs
 from qanun_appliance.commands import setting_up
 from qanun_appliance.places import Places
 from qanun_appliance.render import Machine, open_ports
@@ -400,3 +400,23 @@ def test_an_image_s_own_note_of_what_plugins_ask_is_taken_for_exactly_those_plug
     for other in (note.read_text().replace('"appliance":"', '"appliance":"9'), "{}", "", "[1"):
         note.write_text(other)
         assert setting_up.services() == ["the plugins themselves"], other
+
+
+def test_what_starts_only_later_is_not_told_of_files_that_it_will_read_anyway(tmp_path, monkeypatch):
+    """The first day's last act starts database and web server by itself: restarting them after that costs minutes on a slow machine."""
+    told = tmp_path / "systemctl"
+    told.write_text(
+        "#!/bin/sh\nshift\nfor unit; do case $unit in caddy*|systemd-*) echo active ;; qanun-turn*) echo activating ;; "
+        "*) echo inactive ;; esac; done\nexit 3\n"
+    )
+    told.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    actions = ["daemon-reload", "systemd-networkd.service:restart", "qanun-web.service:restart", "caddy.service:restart",
+               "qanun-postgresql.service:restart", "qanun-turn.service:reload"]  # fmt: skip
+    assert of_running(actions) == [
+        "daemon-reload",
+        "systemd-networkd.service:restart",
+        "caddy.service:restart",
+        "qanun-turn.service:reload",
+    ]
+    assert of_running(["daemon-reload"]) == ["daemon-reload"]

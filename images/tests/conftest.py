@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -73,8 +74,9 @@ class Kept:
         self._image, self._work, self._open = image, work, contextlib.ExitStack()
         self.start()
 
-    def start(self) -> None:
-        self._running = self._open.enter_context(boxes.started(self._image, self._work, site=SITE))
+    def start(self, more: Sequence[str] = ()) -> None:
+        """`more` are further options of systemd-nspawn."""
+        self._running = self._open.enter_context(boxes.started(self._image, self._work, site=SITE, more=more))
         self._running.wait_healthy(150)
 
     def stop(self) -> None:

@@ -209,20 +209,20 @@ class Clinic:
 
 # --- asking a clinic -------------------------------------------------------------------------------------------------
 
-_FACTS = """
+FACTS = """
 import json, psycopg
 from qanun_appliance.backup.facts import take_facts
 with psycopg.connect("postgresql://postgres@/qanun?host=/run/postgresql") as connection:
     print(json.dumps(take_facts(connection)))
 """
 #: Written by the clinic's people alone: what background work and sessions write besides may grow while a test looks.
-_PEOPLES = ("emr_", "scheduling_", "telemedicine_", "core_patient", "core_user", "core_tenant", "core_practitioner")
+PEOPLES = ("emr_", "scheduling_", "telemedicine_", "core_patient", "core_user", "core_tenant", "core_practitioner")
 
 
 def facts(machine):
     """Rows and hashes of what people wrote, and the head of every audit chain."""
-    found = json.loads(machine.run("/opt/qanun/bin/python -I -", text=_FACTS, timeout=600))
-    return {name: one for name, one in found["tables"].items() if name.startswith(_PEOPLES)}, found["audit"]
+    found = json.loads(machine.run("/opt/qanun/bin/python -I -", text=FACTS, timeout=600))
+    return {name: one for name, one in found["tables"].items() if name.startswith(PEOPLES)}, found["audit"]
 
 
 def files(machine):
