@@ -194,17 +194,23 @@ def _carry(majors: Majors, old: Path, work: Path, say: Say) -> int:
         say("dump")
         with psycopg.connect(source.url(), connect_timeout=10) as connection:
             before = take_facts(connection)
-        _program(majors, "pg_dump", ["--format=directory", "--jobs=2", "--file", str(work / "dump"), "--host", str(source.sockets),
-                                     "--username", "postgres", DATABASE])  # fmt: skip
+        # By its own program: a correction of the old version may leave marks in its tables that a newer version, published before
+        # that, copies and cannot read. What the old one writes, every newer one loads.
+        _program(majors.old, "pg_dump", ["--format=directory", "--jobs=2", "--quote-all-identifiers", "--file", str(work / "dump"),
+                                         "--host", str(source.sockets), "--username", "postgres", DATABASE])  # fmt: skip
         roles = _program(
-            majors, "pg_dumpall", ["--globals-only", "--host", str(source.sockets), "--username", "postgres"]
+            majors.old,
+            "pg_dumpall",
+            ["--globals-only", "--quote-all-identifiers", "--host", str(source.sockets), "--username", "postgres"],
         )
     with _loading(majors, work) as target:
         say("load")
-        lines = [line for line in roles.decode().splitlines() if line.strip() != "CREATE ROLE postgres;"]
-        _program(majors, "psql", ["--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", "--host", str(target.sockets),
+        lines = [
+            line for line in roles.decode().splitlines() if line.replace('"', "").strip() != "CREATE ROLE postgres;"
+        ]
+        _program(majors.new, "psql", ["--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", "--host", str(target.sockets),
                                   "--username", "postgres", "postgres"], content="\n".join(lines).encode())  # fmt: skip
-        _program(majors, "pg_restore", ["--exit-on-error", "--create", "--dbname=postgres", "--host", str(target.sockets),
+        _program(majors.new, "pg_restore", ["--exit-on-error", "--create", "--dbname=postgres", "--host", str(target.sockets),
                                         "--username", "postgres", str(work / "dump")])  # fmt: skip
         say("every row is compared")
         with psycopg.connect(target.url(), connect_timeout=10) as connection:
@@ -214,7 +220,9 @@ def _carry(majors: Majors, old: Path, work: Path, say: Say) -> int:
             raise Unavailable(f"the copy is not what was there: {'; '.join(wrong[:5])}")
         say("what the planner wants to know")
         _program(
-            majors, "vacuumdb", ["--analyze-only", "--host", str(target.sockets), "--username", "postgres", DATABASE]
+            majors.new,
+            "vacuumdb",
+            ["--analyze-only", "--host", str(target.sockets), "--username", "postgres", DATABASE],
         )
     shutil.rmtree(work / "dump", ignore_errors=True)
     return rows(after)
@@ -229,8 +237,8 @@ def _loading(majors: Majors, work: Path) -> Iterator[Aside]:
     subprocess.run(["sync"], check=False, timeout=600)
 
 
-def _program(majors: Majors, name: str, words: list[str], content: bytes | None = None) -> bytes:
-    done = as_postgres([str(majors.new / name), *words], timeout=_PATIENCE_S, **({"input": content} if content else {}))
+def _program(programs: Path, name: str, words: list[str], content: bytes | None = None) -> bytes:
+    done = as_postgres([str(programs / name), *words], timeout=_PATIENCE_S, **({"input": content} if content else {}))
     if done.returncode:
         raise Unavailable(f"{name}: {done.stderr.decode(errors='replace').strip()[-800:]}")
     return done.stdout
