@@ -232,9 +232,11 @@ class CallOnNode(Call):
 
     async def _between(self) -> None:
         node = self.node = self.lab.host("node")
-        self.node_line = self.lab.link(node, NODE["home"], self.home, "10.91.4.2")
-        self.lab.link(node, NODE["desk"], self.desk, "10.91.5.2")
-        self.lab.link(self.server, "10.91.6.1", node, NODE["server"])
+        self._cables = [
+            self.lab.link(node, NODE["home"], self.home, "10.91.4.2"),
+            self.lab.link(node, NODE["desk"], self.desk, "10.91.5.2"),
+            self.lab.link(self.server, "10.91.6.1", node, NODE["server"]),
+        ]
         code = (
             "import sys; from pathlib import Path; from qanun_telemedicine.nodes.gateway import run; "
             "sys.exit(run(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4].split(','), 'https://10.91.6.1'))"
@@ -278,6 +280,11 @@ class CallOnNode(Call):
         """Every process of the other machine at once."""
         for pid in self.lab.processes(self.node):
             os.kill(pid, signal.SIGKILL)
+
+    def unplug_node(self) -> None:
+        """As when its power fails: nothing says goodbye, and nothing answers."""
+        for cable in self._cables:
+            cable.set(cut=True)
 
     async def _run(self, host: str, *words: object) -> asyncio.subprocess.Process:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("QANUN_")}

@@ -164,12 +164,13 @@ async def test_a_killed_relay_costs_a_moment_and_not_the_visit(call: Call) -> No
 
 
 @pytest.mark.parametrize("kind", [CallOnNode], ids=["node"])
-async def test_a_killed_media_node_costs_its_rooms_a_moment(call: CallOnNode) -> None:
+@pytest.mark.parametrize(("how", "within"), [("killed", 5), ("unplugged", 7)])
+async def test_a_media_node_that_is_lost_costs_its_rooms_a_moment(call: CallOnNode, how: str, within: float) -> None:
     before = {who.name: (await who.figures())["remote"] for who in (call.doctor, call.patient)}
-    killed = time.monotonic()
-    call.kill_node()
+    lost = time.monotonic()
+    call.kill_node() if how == "killed" else call.unplug_node()
     await until(lambda: [one for one in call.bridge.events if one.event == "worker.restarted"], "it is announced")
-    await call.back(within=5, since=killed)
+    await call.back(within=within, since=lost)
     after = {who.name: (await who.figures())["remote"] for who in (call.doctor, call.patient)}
     assert all(before[who].endswith(":40100") and after[who].endswith(":40000") for who in before), (before, after)
     assert await call.doctor.remote() == ["patient"] and await call.patient.remote() == ["doctor"]
