@@ -158,6 +158,7 @@ def test_each_media_worker_has_its_socket_its_port_and_its_hole_in_the_firewall(
     assert (opened, files, wanted) == ([8200], {}, 1) and "/etc/qanun/units/qanun-media@3.env" in outcome.changed
     assert workers(workers=8)[0] == list(range(8100, 8108))
     unit = (tree / "etc/systemd/system/qanun-media@.service").read_text()
+    assert "LimitNICE=-10\n" in unit, "its thread that forwards packets may go ahead of its others"
     assert unit.index("qanun.env") < unit.index("EnvironmentFile=-/etc/qanun/units/%p@%i.env")
     for wrong in ({"workers": 0}, {"workers": 9}, {"workers": 4, "port": 3477}, {"workers": True}):
         site_table["media"] = wrong
