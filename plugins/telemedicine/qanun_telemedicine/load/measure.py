@@ -144,8 +144,7 @@ async def _fill(load: Load, client: MediaClient, pid: int) -> Figures:
             await one.join(client, room)
 
     await asyncio.gather(*(join(room, one) for room, one in people))
-    # Each must have a section for each other before anything counts.
-    await asyncio.sleep(1)
+    await _met(client, load)
     memory = (_resident(pid) - empty) / len(people) / 1024
     traffic = _Traffic([one for _, one in people], load, asyncio.get_running_loop())
     before = _processor(pid)
@@ -169,6 +168,21 @@ async def _fill(load: Load, client: MediaClient, pid: int) -> Figures:
         memory_kb=memory,
         late=traffic.late,
     )
+
+
+async def _met(client: MediaClient, load: Load) -> None:
+    """Until everybody is connected and has a section for each of the others' tracks: before that nothing counts."""
+    theirs = 2 * (load.participants - 1)
+    async with asyncio.timeout(_PATIENCE_S):
+        while True:
+            rooms = (await client.stats()).values()
+            people = [one for room in rooms for one in room.values()]
+            met = [
+                one for one in people if one["connected"] and len({got["track"] for got in one["receives"]}) >= theirs
+            ]
+            if len(met) == load.rooms * load.participants:
+                return
+            await asyncio.sleep(0.2)
 
 
 class _Traffic:
