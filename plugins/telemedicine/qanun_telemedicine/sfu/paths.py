@@ -80,8 +80,11 @@ class IceConnection(aioice.Connection):
             local_password=secrets.token_hex(16),
         )
         self._path = path
-        #: When the participant asked last on the way in use (the loop's time).
-        self._asked_us = 0.0
+        self._stands = False
+        #: When the participant asked last on the way in use, and when they are asked next (the loop's time).
+        self._asked_us = self._ask_at = 0.0
+        self._unanswered = 0
+        self._asking: asyncio.Task[None] | None = None
         socket = _Socket(path.engine)
         self.stun = socket.protocol = StunProtocol(self)
         self.stun.connection_made(socket)
@@ -123,21 +126,28 @@ class IceConnection(aioice.Connection):
             super().request_received(message, addr, protocol)
 
     async def query_consent(self) -> None:
-        """Ends the connection when the participant no longer wants our packets (RFC 7675).
+        """Called once the way stands. aioice would ask from here for ever, with a timer for each connection; `Paths` looks after
+        all of them instead."""
+        self._stands = True
+
+    def look_after(self, now: float) -> None:
+        """End the connection when the participant no longer wants our packets (RFC 7675).
 
         Whoever asks us, over the way in use and with our password, wants them: only who has fallen silent is asked. The way
         itself was shown to lead there by our own check before it was taken.
         """
-        loop, silent = asyncio.get_running_loop(), 0
-        while silent < ice.CONSENT_FAILURES:
-            await asyncio.sleep(ice.CONSENT_INTERVAL * random.uniform(0.8, 1.2))
-            asked = loop.time() - self._asked_us < _ASKED * ice.CONSENT_INTERVAL
-            if asked or await self._still_wanted():
-                silent = 0
-            else:
-                silent += 1
-        self._query_consent_task = None
-        await self.close()
+        if not self._stands or self._closing:
+            return
+        if now - self._asked_us < _ASKED * ice.CONSENT_INTERVAL:
+            self._unanswered = 0
+        elif now >= self._ask_at:
+            self._ask_at = now + ice.CONSENT_INTERVAL * random.uniform(0.8, 1.2)
+            self._asking = asyncio.get_running_loop().create_task(self._ask())
+
+    async def _ask(self) -> None:
+        self._unanswered = 0 if await self._still_wanted() else self._unanswered + 1
+        if self._unanswered >= ice.CONSENT_FAILURES:
+            await self.close()
 
     async def _still_wanted(self) -> bool:
         chosen, key = self._nominated.get(1), self.remote_password
@@ -289,6 +299,15 @@ class Paths:
         self.hosts = tuple(hosts)
         self.by_username: dict[str, IceConnection] = {}
         self.by_address: dict[Address, IcePath] = {}
+
+    async def look_after(self) -> None:
+        """For as long as this runs, ways end whose participants no longer want our packets."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(ice.CONSENT_INTERVAL / 5)
+            now = loop.time()
+            for connection in list(self.by_username.values()):
+                connection.look_after(now)
 
     def datagram(self, data: bytes, address: Address) -> None:
         """One datagram that is not SRTP. Whatever is not from a participant is dropped without an answer."""

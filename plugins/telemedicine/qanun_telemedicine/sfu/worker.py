@@ -79,6 +79,7 @@ class MediaWorker:
         self.control.start(self.rooms)
         self._spawn(self.recordings.run(self.control.key_frame_needed))
         self._spawn(self._housekeeping())
+        self._spawn(self.paths.look_after())
         socket.unlink(missing_ok=True)
         mask = os.umask(0o177)
         try:
