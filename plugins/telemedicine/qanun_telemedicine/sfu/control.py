@@ -230,8 +230,25 @@ class Control:
 
     def _second(self, participant: Participant, state: WayState, now_ns: int, *, lively: bool) -> None:
         name, now = participant.transport.name, now_ns / 1e9
+        if lively:  # where nobody sends there is nothing to report and nothing to choose
+            self._heard(name, state, now)
+            self._reckon(name, state, now_ns)
+        video = [slot for slot in participant.slots.values() if slot.kind == "video" and slot.track is not None]
+        quality = state.leg.decide(now, has_video=bool(video))
+        if state.leg.paused != participant.video_paused:
+            self.rooms.pause_video(participant, state.leg.paused)
+        state.probes = []
+        if lively:
+            self.shares.choose(participant, state, now)
+            self.shares.tell(participant, now)
+            self.shares.cap(participant, state)
+        if quality != state.announced or now - state.announced_at > 10:
+            state.announced, state.announced_at = quality, now
+            self._emit("participant.quality", participant, self.quality(participant))
+
+    def _reckon(self, name: str, state: WayState, now_ns: int) -> None:
+        """What came from a participant in the last second, and how much of it was lost: told to them, and kept for choosing."""
         state.streams = self.engine.streams(name)
-        self._heard(name, state, now)
         primary = [stream for stream in state.streams if not stream.retransmission]
         if primary:
             lost = [stream.report.fraction_lost for stream in primary if now_ns - stream.last_ns < 2_000_000_000]
@@ -244,18 +261,6 @@ class Control:
             elapsed = max(1, now_ns - at)
             rate = (stream.octets - octets) * 8_000_000_000 // elapsed if at != now_ns else 0
             state.rates[stream.ssrc] = (rate, now_ns, stream.octets)
-        video = [slot for slot in participant.slots.values() if slot.kind == "video" and slot.track is not None]
-        quality = state.leg.decide(now, has_video=bool(video))
-        if state.leg.paused != participant.video_paused:
-            self.rooms.pause_video(participant, state.leg.paused)
-        state.probes = []
-        if lively:  # where nobody sends there is nothing to choose
-            self.shares.choose(participant, state, now)
-            self.shares.tell(participant, now)
-            self.shares.cap(participant, state)
-        if quality != state.announced or now - state.announced_at > 10:
-            state.announced, state.announced_at = quality, now
-            self._emit("participant.quality", participant, self.quality(participant))
 
     def _heard(self, name: str, state: WayState, now: float) -> None:
         received = self.engine.counters(name).received

@@ -13,6 +13,7 @@ import asyncio
 import hmac
 import random
 import secrets
+import socket
 import struct
 import zlib
 from collections.abc import Coroutine, Sequence
@@ -167,12 +168,21 @@ class IceConnection(aioice.Connection):
 
 def heard(transaction_id: bytes, address: Address, key: bytes) -> bytes:
     """A Binding success response (RFC 8489): where the request came from, the key's signature, the fingerprint."""
-    place = stun.pack_xor_address(address, transaction_id)
+    place = _place(address, transaction_id)
     body = struct.pack("!HH", _XOR_MAPPED_ADDRESS, len(place)) + place
     signed = _stun_head(transaction_id, len(body) + 24) + body
     body += struct.pack("!HH", _MESSAGE_INTEGRITY, 20) + hmac.digest(key, signed, "sha1")
     whole = _stun_head(transaction_id, len(body) + 8) + body
     return whole + struct.pack("!HHI", _FINGERPRINT, 4, zlib.crc32(whole) ^ 0x5354554E)
+
+
+def _place(address: Address, transaction_id: bytes) -> bytes:
+    """XOR-MAPPED-ADDRESS of one address; that of the older protocol, which nearly everybody has, without aioice's detours."""
+    host, port = address
+    if ":" in host:
+        return bytes(stun.pack_xor_address(address, transaction_id))
+    (number,) = struct.unpack("!I", socket.inet_aton(host))
+    return struct.pack("!BBHI", 0, 1, port ^ stun.COOKIE >> 16, number ^ stun.COOKIE)
 
 
 def _stun_head(transaction_id: bytes, length: int) -> bytes:
