@@ -1,4 +1,5 @@
-"""Background work: ending guests' sessions and calls that everybody left, and keeping a finished recording's index, so that opening it costs nothing."""
+"""Background work: ending guests' sessions and calls that everybody left, and keeping a finished recording's index, so that
+opening it costs nothing."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class IceConnection(aioice.Connection):
         self._path = path
         self._stands = False
         #: When the participant asked last on the way in use, and when they are asked next (the loop's time).
-        self._asked_us = self._ask_at = 0.0
+        self._last_asked = self._ask_at = 0.0
         self._unanswered = 0
         self._asking: asyncio.Task[None] | None = None
         socket = _Socket(path.engine)
@@ -121,7 +121,7 @@ class IceConnection(aioice.Connection):
             and self._valid_username(str(message.attributes["USERNAME"]))
         )
         if again:
-            self._asked_us = asyncio.get_running_loop().time()
+            self._last_asked = asyncio.get_running_loop().time()
             self._path.engine.send_datagram(heard(message.transaction_id, addr, self.local_password.encode()), addr)
         else:
             super().request_received(message, addr, protocol)
@@ -139,7 +139,7 @@ class IceConnection(aioice.Connection):
         """
         if not self._stands or self._closing:
             return
-        if now - self._asked_us < _ASKED * ice.CONSENT_INTERVAL:
+        if now - self._last_asked < _ASKED * ice.CONSENT_INTERVAL:
             self._unanswered = 0
         elif now >= self._ask_at:
             self._ask_at = now + ice.CONSENT_INTERVAL * random.uniform(0.8, 1.2)
