@@ -30,6 +30,7 @@ from qanun_telemedicine.sfu.codecs import Preferences
 from qanun_telemedicine.sfu.control import Control
 from qanun_telemedicine.sfu.engine import Address, Engine
 from qanun_telemedicine.sfu.engines import CHOICES, open_engine
+from qanun_telemedicine.sfu.memory import Departed
 from qanun_telemedicine.sfu.native import Unavailable
 from qanun_telemedicine.sfu.paths import Paths
 from qanun_telemedicine.sfu.protocol import Refused
@@ -41,8 +42,6 @@ log = logging.getLogger(__name__)
 
 #: A room that nobody is in is closed after this long.
 _EMPTY_S = 600.0
-#: So many who have left are worth looking for what they left behind.
-_MOST_DEPARTED = 64
 _ALLOWED_TAPS = ("qanun_telemedicine.recording", "qanun_telemedicine.captions.ear")
 _PR_SET_PDEATHSIG = 1
 
@@ -64,7 +63,7 @@ class MediaWorker:
         self.rooms = Rooms(engine, self.paths, self, self._told, preferences=preferences)
         self.recordings = Recordings(engine, self.rooms, allowed_taps, self._recording_failed)
         self.rooms.on_left = self._left
-        self._departed = 0
+        self._departed = Departed()
         self.draining = self._ends = False
         self.load = Load(engine)
         self.finished = asyncio.Event()
@@ -119,13 +118,12 @@ class MediaWorker:
                     room.empty_since = now
                 elif now - room.empty_since > _EMPTY_S:
                     await self._close_room(room.id)
-            if self._departed >= _MOST_DEPARTED:
-                # OpenSSL's memory of who has left hangs in circles that Python's collector finds by their number of objects, which
-                # is small, and not by what they hold.
-                self._departed = 0
-                gc.collect()
-            if self._ends and not any(room.participants for room in self.rooms):
+            self._departed.look(self._people())
+            if self._ends and not self._people():
                 self.finished.set()
+
+    def _people(self) -> int:
+        return sum(len(room.participants) for room in self.rooms)
 
     async def _close_room(self, room: str) -> None:
         await self.recordings.stop_room(room)
@@ -186,7 +184,7 @@ class MediaWorker:
 
     def _left(self, name: str) -> None:
         self.control.forget(name)
-        self._departed += 1
+        self._departed.left()
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
@@ -275,7 +273,7 @@ class MediaWorker:
             self.engine.address[1],
             [f"{host}:{port}" for host, port in self.paths.hosts],
             len(self.rooms),
-            sum(len(room.participants) for room in self.rooms),
+            self._people(),
             self.draining,
             self.engine.kind,
             self.load.cpu,
