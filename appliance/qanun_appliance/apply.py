@@ -9,7 +9,9 @@ import contextlib
 import difflib
 import fcntl
 import json
+import mmap
 import os
+import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -45,12 +47,24 @@ def machine(places: Places) -> Machine:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemTotal:"):
                 memory = int(line.split()[1]) // 1024
+    programs = postgres_programs(places)
     return Machine(
         memory_mb=memory // 64 * 64,
         cores=os.cpu_count() or 1,
-        postgres_bin=postgres_programs(places),
+        postgres_bin=programs,
         slot=is_slot(places),
+        postgres_tells=tells_systemd(places.real(f"{programs}/postgres")),
     )
+
+
+def tells_systemd(program: Path) -> bool:
+    """Whether this PostgreSQL can say when it takes connections: a choice of whoever built it, which none of its programs
+    tells. One that cannot would be waited for until it is killed."""
+    try:
+        with program.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return re.search(rb"libsystemd\.so|NOTIFY_SOCKET", content) is not None
+    except (OSError, ValueError):  # not there, or empty: what is missing is said by whoever starts it
+        return True
 
 
 def postgres_programs(places: Places) -> str:

@@ -15,10 +15,12 @@ from qanun.app.build import gather
 from qanun.db.cluster import prepare_cluster
 from qanun.db.migrations import upgrade
 from qanun_appliance import major
-from qanun_appliance.apply import postgres_programs
+from qanun_appliance.apply import machine, postgres_programs
 from qanun_appliance.backup.facts import take_facts
 from qanun_appliance.places import Places
 from qanun_appliance.postgres import Aside, prepare_cluster_files, read_marker
+from qanun_appliance.render import Rendered, rendered
+from qanun_appliance.site import parse_site
 
 from .boxes import write
 
@@ -140,6 +142,28 @@ def test_of_two_clusters_the_marker_says_which_is_the_clinic_s(places, majors):
         prepare_cluster_files(places, str(majors.new))
     assert prepare_cluster_files(places, str(majors.old)) == "kept"
     assert major.to_carry(places) == majors
+
+
+def test_one_that_cannot_tell_systemd_that_it_is_ready_is_asked_instead_of_waited_for(places, majors, site_table):
+    def unit():
+        on = machine(places)
+        texts = {
+            item.path: item.content
+            for item in rendered(parse_site(site_table), places, on, [])
+            if isinstance(item, Rendered)
+        }
+        return on.postgres_major, texts["/etc/systemd/system/qanun-postgresql.service"].splitlines()
+
+    number, lines = unit()
+    assert number == majors.old_major
+    assert "Type=notify" in lines and not [line for line in lines if line.startswith("ExecStartPost")]
+    # The embedded one is built without it: systemd would wait for a word that never comes, and then kill it.
+    shutil.rmtree(places.clusters / str(majors.old_major))
+    number, lines = unit()
+    assert number == majors.new_major
+    (asks,) = [line for line in lines if line.startswith("ExecStartPost")]
+    assert "Type=exec" in lines and "Type=notify" not in lines
+    assert f"{majors.new_major}/bin/pg_isready" in asks and "kill -0 $MAINPID || exit 1" in asks
 
 
 def test_without_the_old_programs_nothing_is_begun(places, majors):

@@ -29,12 +29,14 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What rendering must know of the machine itself. `slot` says that it runs our image and not a stock Debian."""
+    """What rendering must know of the machine itself. `slot` says that it runs our image and not a stock Debian,
+    `postgres_tells` that its PostgreSQL was built to tell systemd when it takes connections, as Debian's is."""
 
     memory_mb: int
     cores: int
     postgres_bin: str
     slot: bool = False
+    postgres_tells: bool = True
 
     @property
     def postgres_major(self) -> int:

@@ -63,7 +63,7 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
         "qanun-postgresql.service": _section(
             ["Description=Qanun: database", "Requires=qanun-prepare.service", "After=qanun-prepare.service",
              f"ConditionPathExists={cluster}/PG_VERSION", "PartOf=qanun.target", "StartLimitIntervalSec=0"],
-            ["Type=notify", "User=postgres", "Group=postgres", "RuntimeDirectory=postgresql", "RuntimeDirectoryMode=0755",
+            [*_readiness(machine), "User=postgres", "Group=postgres", "RuntimeDirectory=postgresql", "RuntimeDirectoryMode=0755",
              "RuntimeDirectoryPreserve=restart",
              f"ExecStart={machine.postgres_bin}/postgres -D {cluster} -c config_file={FOLDER}/postgresql.conf",
              "ExecReload=/bin/kill -HUP $MAINPID", "KillMode=mixed", "KillSignal=SIGINT", "TimeoutStartSec=600",
@@ -170,6 +170,14 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
     ]
     files += _enabled(texts)
     return [*files, *_accounts_and_folders()]
+
+
+def _readiness(machine: Machine) -> list[str]:
+    """The database counts as started when it takes connections: it says so itself, or is asked as long as it lives."""
+    if machine.postgres_tells:
+        return ["Type=notify"]
+    asks = f"{machine.postgres_bin}/pg_isready --quiet --host={SOCKETS} --timeout=5"
+    return ["Type=exec", f"ExecStartPost=/bin/sh -c 'until {asks}; do kill -0 $MAINPID || exit 1; sleep 0.2; done'"]
 
 
 def _relay(site: Site, appliance: str) -> dict[str, str]:
