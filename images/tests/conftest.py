@@ -3,8 +3,10 @@
 import contextlib
 import io
 import os
+import shutil
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,17 @@ class Kept:
 
     def stop(self) -> None:
         self._open.close()
+
+    @contextlib.contextmanager
+    def data_put_back(self) -> Iterator[None]:
+        """Whatever is done to a stopped box's data in the block: afterwards it is as it was."""
+        var, before = self._work / "var", self._work / "var.before"
+        subprocess.run(["cp", "--archive", "--reflink=auto", var, before], check=True)
+        try:
+            yield
+        finally:
+            shutil.rmtree(var)
+            before.rename(var)
 
     def __getattr__(self, name: str):
         return getattr(self._running, name)

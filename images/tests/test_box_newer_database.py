@@ -33,12 +33,15 @@ def newer(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def carried(box, newer):
-    """The clinic's box, started again from a slot with both; as before at the end."""
+    """The clinic's box, started again from a slot with both; at the end it has its data of before, however these tests ended."""
     add(box, "of-the-older")
     box.stop()
-    box.start(more=[f"--overlay-ro=+/usr/lib/postgresql:{newer}:/usr/lib/postgresql"])
-    yield box
-    box.stop()
+    with box.data_put_back():
+        try:
+            box.start(more=[f"--overlay-ro=+/usr/lib/postgresql:{newer}:/usr/lib/postgresql"])
+            yield box
+        finally:
+            box.stop()
     box.start()
 
 
