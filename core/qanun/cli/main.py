@@ -109,12 +109,21 @@ def _lineages() -> Sequence[Lineage]:
 
 
 def _db_upgrade(options: argparse.Namespace) -> int:
+    from qanun.cli.standing import folders, remember, standing
+
+    url, known = _config().owner_database_url, folders()
+    if (heads := standing(url, known)) is not None:
+        for slug, head in heads.items():
+            print(f"{slug}: up to date ({head})")
+        return 0
     from qanun.db.migrations import upgrade
 
     if options.superuser_url:
         _db_prepare(options)
-    for status in upgrade(_config().owner_database_url, _lineages()):
+    found = upgrade(url, _lineages())
+    for status in found:
         print(f"{status.slug}: {status.state} ({status.current})")
+    remember(url, known, {line.slug: line.current for line in found if line.current and line.state == "up to date"})
     return 0
 
 
