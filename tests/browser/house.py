@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Browser, Page, expect
+import pytest
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tests.journeys import people as p
 from tests.journeys.stack import Stack
@@ -221,6 +224,23 @@ class House:
         if "ended" not in self.found:
             await post(await self.page("doctor"), f"{await self.consultation()}/end")
             self.found["ended"] = "1"
+
+
+@asynccontextmanager
+async def opened(patients: int, *needed: Path) -> AsyncIterator[House]:
+    """An appliance of its own with its demonstration data, and one browser; skips where a program it needs is not installed."""
+    for program in (Path(CHROMIUM), *needed):
+        if not program.exists():
+            pytest.skip(f"{program.name} is not installed")
+    stack = Stack()
+    try:
+        await stack.start(patients=patients)
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+            yield House(stack, browser)
+            await browser.close()
+    finally:
+        await stack.stop()
 
 
 def _is_fault(line: Any) -> bool:

@@ -65,9 +65,11 @@ async def test_a_group_is_planned_joined_and_led_with_a_chart_for_each(house: Ho
         )
         await looked_at(page, path.rsplit("/", 1)[-1])
     phones = []
-    for link, name in zip(links, ("Sunflower", "Y."), strict=True):
-        phone = await house.fresh()
+    for link, name, language in zip(links, ("Sunflower", "Y."), ("en", "ar"), strict=True):
+        phone = await house.fresh(language)
         await p.accepts_invitation(phone, link, BORN)
+        await speak(phone, language)
+        await phone.reload()
         await phone.wait_for_selector('[data-check="network"][data-tone="ok"]')
         await expect(phone.locator('[data-do="enter"]')).to_be_disabled()
         if not phones:
@@ -102,6 +104,7 @@ async def test_a_group_is_planned_joined_and_led_with_a_chart_for_each(house: Ho
         assert not any(name in text for name in ({"Y.": ("Tazi", "Youssef"), "Sunflower": ("Idrissi", "Amina")}[other]))
         await p.sees_and_hears(phone)
     await looked_at(phones[0], "in-group")
+    await looked_at(phones[1], "in-group-second")
     await looked_at(doctor, "chart-in-group")
     # From the call into the other one's chart: the call goes on there.
     await doctor.locator("[data-roster] a", has_text=re.compile(".")).first.click()

@@ -5,14 +5,12 @@ import json
 import threading
 from collections.abc import AsyncIterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
-from tests.browser.house import CHROMIUM, FLAGS, PHONE, House, speak
-from tests.journeys.stack import Stack
+from tests.browser.house import PHONE, House, opened, speak
 
 pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 SAID = "My head aches since Monday"
@@ -36,20 +34,13 @@ class SpeechServer(BaseHTTPRequestHandler):
 @pytest_asyncio.fixture(loop_scope="session")
 async def listening_house(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
     """An appliance whose clinic has a speech server of its own."""
-    if not Path(CHROMIUM).exists():
-        pytest.skip("chromium is not installed")
     server = ThreadingHTTPServer(("127.0.0.1", 0), SpeechServer)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("QANUN_CAPTIONS", f"http://127.0.0.1:{server.server_port}/v1")
-    stack = Stack()
     try:
-        await stack.start(patients=5)
-        async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-            yield House(stack, browser)
-            await browser.close()
+        async with opened(5) as house:
+            yield house
     finally:
-        await stack.stop()
         server.shutdown()
 
 

@@ -415,3 +415,24 @@ async def test_a_locked_group_lets_nobody_new_in(clinic, gather, live):
     async with clinic.context() as ctx:
         people = (await ctx.db.execute(select(Participant).where(Participant.consultation_id == group.id))).scalars()
         assert all(one.kind != "patient" for one in people)
+
+
+async def test_who_expected_a_group_that_is_called_off_stands_there_to_be_called(clinic, other_clinic, gather):
+    group = await gather(clinic, "Amina Idrissi", "Youssef Tazi")
+    amina, youssef = group.visits
+    desk = await clinic.client("reception")
+    taken_off = await desk.post(f"{group.href}/patients/{youssef.id}/remove")
+    assert taken_off.status_code == 303
+    planned = (await desk.get(group.href)).text
+    assert amina.patient.phone not in planned and "cannot be undone" in planned
+    stranger = await other_clinic.client("reception")
+    assert (await stranger.post(f"{group.href}/cancel")).status_code == 404
+    # A second click changes nothing, and says nothing that is not so.
+    for _ in range(2):
+        assert (await desk.post(f"{group.href}/cancel")).status_code == 303
+    page = (await desk.get(group.href)).text
+    assert "Amina" in page and f"tel:{amina.patient.phone.replace(' ', '')}" in page and "Call them" in page
+    assert "Youssef" not in page, "who was taken off before expects nothing"
+    assert f"{group.href}/cancel" not in page and f"/visits/{amina.id}" not in page
+    row = await amina.row()
+    assert row.state == "cancelled" and row.invitation is None

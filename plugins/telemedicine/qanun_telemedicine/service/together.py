@@ -191,12 +191,14 @@ async def end(ctx: Context, call: Consultation, *, at: datetime | None = None) -
         return
     await presence.close_all(ctx, call)
     await guests.close_all(ctx, call)
+    began, moment = call.state == IN_PROGRESS, at or ctx.now
     for row in await members_of(ctx, call, lock=True):
         if row.state == IN_PROGRESS:
             await consultations.end(ctx, row, at=at)
         elif row.state in (SCHEDULED, WAITING):
             await consultations.cancel(ctx, row)
-    began, moment = call.state == IN_PROGRESS, at or ctx.now
+            # Tells them from who was taken off before: they still expect the group.
+            row.ended_at, row.ended_by = moment, ctx.actor.id
     call.state, call.ended_at, call.ended_by = ENDED if began else CANCELLED, moment, ctx.actor.id
     call.captions_asked_at = call.locked_at = None
     ctx.audit(
@@ -216,10 +218,12 @@ async def call_off(ctx: Context, call: Consultation) -> None:
 
 
 async def members_of(ctx: Context, call: Consultation, *, lock: bool = False) -> Sequence[Consultation]:
-    """The visits of a group that were not cancelled, in the order in which they were planned."""
+    """The visits of a group that were not cancelled, in the order in which they were planned. Of a group that was called off
+    itself: of those who expected it until then."""
+    comes = Consultation.ended_at.is_not(None) if call.state == CANCELLED else Consultation.state != CANCELLED
     statement = (
         select(Consultation)
-        .where(Consultation.group_id == call.id, Consultation.state != CANCELLED)
+        .where(Consultation.group_id == call.id, comes)
         .order_by(Consultation.created_at, Consultation.id)
         .limit(MOST_PATIENTS)
     )

@@ -284,7 +284,7 @@ function arrive(state) {
   showHolder(state.with);
   showEncryption(state.encryption.on);
   if (state.state === "ended" || state.state === "cancelled") {
-    page.dataset.outcome = state.state;
+    for (const one of page.querySelectorAll("[data-outcome]")) one.hidden = one.dataset.outcome !== state.state;
     stopMeter();
     step("after");
     line.end();
