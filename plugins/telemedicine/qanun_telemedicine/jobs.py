@@ -1,5 +1,5 @@
-"""Background work: ending guests' sessions and calls that everybody left, and keeping a finished recording's index, so that
-opening it costs nothing."""
+"""Background work: ending guests' sessions and calls that everybody left, with their rooms, and keeping a finished recording's
+index, so that opening it costs nothing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 from qanun.api import Context, Job, Key
+from qanun_telemedicine import media
 from qanun_telemedicine.nodes.witness import witness
 from qanun_telemedicine.recording import player
 from qanun_telemedicine.service import call_of, deletion, recording, recording_key, retention, shut
@@ -48,7 +49,15 @@ async def look_for_abandoned(ctx: Context) -> None:
 
 async def end_one_abandoned(ctx: Context, consultation_id: str) -> None:
     """Idempotent; whoever came back meanwhile keeps their visit."""
-    await end_abandoned(ctx, UUID(consultation_id))
+    id = UUID(consultation_id)
+    if await end_abandoned(ctx, id):
+        # A camera of its own has no page that would notice, and sends on.
+        ctx.defer("telemedicine.close_room", room=(await call_of(ctx, id)).room)
+
+
+async def close_room(ctx: Context, room: str) -> None:
+    """The media room of a call that is over. Idempotent; tried again while no worker answers."""
+    await media.close_room(ctx.runtime, room)
 
 
 async def reckon(ctx: Context) -> None:
@@ -103,6 +112,7 @@ JOBS = (
     Job(id="telemedicine.finish_recording", run=finish_recording),
     Job(id="telemedicine.look_for_abandoned", run=look_for_abandoned, cron="7,27,47 * * * *"),
     Job(id="telemedicine.end_abandoned", run=end_one_abandoned),
+    Job(id="telemedicine.close_room", run=close_room),
     Job(id="telemedicine.reckon", run=reckon),
     Job(id="telemedicine.look_through", run=look_through, cron="40 1 * * *"),
     Job(id="telemedicine.destroy_due", run=destroy_due),

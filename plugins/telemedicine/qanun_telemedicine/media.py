@@ -70,6 +70,24 @@ def media_of(runtime: Any) -> Media:
     return media
 
 
+async def close_room(runtime: Runtime, room: str) -> None:
+    """Whoever is still in the room is out of it, from whatever process of this machine; a room that is not there is closed.
+    Raises MediaError when no worker answers."""
+    media: Media | None = runtime.services.get(SERVICE)
+    if media is not None:
+        await media.client.close_room(room)
+        return
+    socket = runtime.config.media_socket
+    if socket is None:
+        return
+    pool = MediaPool(socket)
+    try:
+        await pool.start()
+        await pool.close_room(room)
+    finally:
+        await pool.close()
+
+
 def ice_servers(ctx: Context, participant: str) -> list[dict[str, Any]]:
     """The relay, with credentials that live minutes and name the participant; empty when there is none."""
     config = ctx.runtime.config

@@ -1,8 +1,10 @@
 """A call that everybody left and nobody ended: it ends by itself, as of when the last one left, and what was agreed to is kept."""
 
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import select, update
 
 from plugins.telemedicine.tests.test_together import agree, gather  # noqa: F401 - a fixture
@@ -11,6 +13,7 @@ from qanun_emr.models import Encounter
 from qanun_scheduling.models import Appointment
 from qanun_telemedicine import service
 from qanun_telemedicine.jobs import look_for_abandoned
+from qanun_telemedicine.media import SERVICE
 from qanun_telemedicine.models import Consultation, Presence
 from qanun_telemedicine.service.abandoned import ALONE, abandoned, end_abandoned
 
@@ -136,3 +139,28 @@ async def test_a_group_that_nobody_ended_ends_for_each_in_it(clinic, gather):  #
     async with clinic.context("system") as ctx:
         (kept_time,) = (await ctx.db.execute(select(Appointment))).scalars()
     assert kept_time.status != "booked", "its slot is free"
+
+
+@pytest.mark.parametrize("served", [True, False], ids=["beside the web", "in a process of its own"])
+async def test_a_device_that_sends_on_alone_is_out_of_a_call_that_ended_by_itself(
+    clinic, other_clinic, book, worker, monkeypatch, tmp_path, served
+):
+    left, theirs = await book(clinic), await book(other_clinic)
+    for one in (left, theirs):
+        await in_call(one)
+        await leave(one, "doctor")
+        await leave(one, "patient")
+    rooms = [(await one.row()).room for one in (left, theirs)]
+    client, runtime = worker.clients[0], clinic.assembly.runtime
+    for room in rooms:
+        await client.open_room(room)
+    if not served:
+        monkeypatch.delitem(runtime.services, SERVICE)
+        monkeypatch.setattr(runtime, "config", replace(runtime.config, media_socket=tmp_path / "media.sock"))
+    await time_passes(clinic)
+    await night(clinic)
+    assert (await left.row()).state == "ended"
+    await clinic.run_jobs()  # what the ending asked for
+    assert set(await client.stats()) == {rooms[1]}, "the other clinic's room stays"
+    await client.close_room(rooms[1])
+    monkeypatch.undo()
