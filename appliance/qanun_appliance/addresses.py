@@ -1,4 +1,4 @@
-"""The machine's own IPv4 addresses, as the kernel has them now: what browsers are told to send media to."""
+"""The machine's own addresses of both families, as the kernel has them now: what browsers are told to send media to."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from qanun_appliance.render import known_addresses
 from qanun_appliance.site import Site
 
 _WAIT_S = 30.0
+#: A network that gives both families does not give them in the same moment. How long one is waited for that may not come at all:
+#: IPv6 is given within two seconds or so by a network that has it, and most calls need IPv4.
+_SIX_S, _FOUR_S = 3.0, 12.0
+#: IPv6 addresses that come and go (RFC 8981), are about to go, or are not certain to be ours.
+_PASSING = ("temporary", "deprecated", "tentative", "dadfailed")
 
 
 def own_addresses(site: Site, *, wait: float = _WAIT_S) -> list[str]:
@@ -19,11 +24,14 @@ def own_addresses(site: Site, *, wait: float = _WAIT_S) -> list[str]:
 
 
 def reachable_addresses(*, wait: float = _WAIT_S) -> list[str]:
-    """Those that reach beyond this machine now, waited for while there are none."""
-    deadline = time.monotonic() + wait
+    """Those that reach beyond this machine now, IPv4 first. They are waited for while there are none, and a little longer for
+    the family that is missing."""
+    began = time.monotonic()
     while True:
         found = _from_kernel()
-        if found or time.monotonic() > deadline:
+        six, four = any(":" in one for one in found), any(":" not in one for one in found)
+        patience = wait if not found else _FOUR_S if not four else _SIX_S if not six else 0.0
+        if time.monotonic() - began >= min(wait, patience):
             return found
         time.sleep(0.5)
 
@@ -31,7 +39,7 @@ def reachable_addresses(*, wait: float = _WAIT_S) -> list[str]:
 def _from_kernel() -> list[str]:
     try:
         listed = subprocess.run(
-            ["ip", "-json", "-4", "address", "show", "scope", "global", "up"],
+            ["ip", "-json", "address", "show", "scope", "global", "up"],
             capture_output=True,
             check=False,
             timeout=10,
@@ -43,7 +51,7 @@ def _from_kernel() -> list[str]:
 
 
 def _usable(links: Sequence[dict[str, object]]) -> list[str]:
-    """Addresses of real links in the kernel's order: bridges and tunnels of other programs lead no browser here."""
+    """Lasting addresses of real links in the kernel's order: bridges and tunnels of other programs lead no browser here."""
     found = []
     for link in links:
         name = str(link.get("ifname", ""))
@@ -51,6 +59,12 @@ def _usable(links: Sequence[dict[str, object]]) -> list[str]:
             continue
         details = link.get("addr_info")
         found += (
-            [str(detail["local"]) for detail in details if detail.get("local")] if isinstance(details, list) else []
+            [
+                str(detail["local"])
+                for detail in details
+                if detail.get("local") and not any(detail.get(flag) for flag in _PASSING)
+            ]
+            if isinstance(details, list)
+            else []
         )
-    return found
+    return sorted(found, key=lambda address: ":" in address)

@@ -140,7 +140,7 @@ def _turn(at: Where) -> str:
     if at.turn is None:
         return "this machine has no address"
     ticket = secrets.token_bytes(12)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
+    with socket.socket(socket.AF_INET6 if ":" in at.turn[0] else socket.AF_INET, socket.SOCK_DGRAM) as line:
         line.settimeout(1.0)
         line.connect(at.turn)
         for _ in range(3):

@@ -181,8 +181,8 @@ def parse_site(table: Mapping[str, Any]) -> Site:
         certificate=_certificate(top.table("certificate", needed=False), hosts, top),
         turn=_turn(top.table("turn", needed=False)),
         media_port=(media := top.table("media", needed=False)).number("port", usual=8100, least=1024, most=65535),
-        media_advertise=media.items("advertise", _ipv4),
-        media_nodes=media.items("nodes", _ipv4),
+        media_advertise=media.items("advertise", _reachable),
+        media_nodes=media.items("nodes", _reachable),
         media_workers=media.number("workers", usual=0, least=1, most=8),
         media_codecs=media.text("codecs", usual="", check=_matches(
             rf"{_CODEC}(,{_CODEC})*", "codecs in the order of preference, like vp9,vp8; red repairs lost sound"
@@ -317,11 +317,26 @@ def _address(value: str) -> str:
 
 
 def _ipv4(value: str) -> str:
+    """An address in front of one that is translated; nobody translates IPv6."""
     try:
         ipaddress.IPv4Address(value)
     except ValueError:
         return "is not an IPv4 address"
     return ""
+
+
+def _reachable(value: str) -> str:
+    """Of either family, as somebody elsewhere could send to it."""
+    try:
+        found = ipaddress.ip_address(value)
+    except ValueError:
+        return "is not an IP address"
+    if isinstance(found, ipaddress.IPv6Address):
+        if found.ipv4_mapped:
+            return f"is an IPv4 address: write {found.ipv4_mapped}"
+        if found.is_link_local or found.scope_id:
+            return "is an address of one link, which nobody elsewhere can reach"
+    return "is no address that a browser could reach" if found.is_unspecified or found.is_multicast else ""
 
 
 def _interface_address(value: str) -> str:

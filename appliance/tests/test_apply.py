@@ -82,7 +82,7 @@ def test_a_check_writes_nothing_and_tells_the_difference_line_by_line(site_table
         f"/etc/qanun/units/qanun-media@{number}.env" for number in (2, 3)
     }  # of four processors one is left to the pages
     assert set(outcome.changed) == {"/etc/qanun/qanun.env", "/etc/nftables.conf", "/etc/qanun/listeners", *units}
-    assert "+QANUN_MEDIA_LISTEN=0.0.0.0:8200" in outcome.lines and "-\t\tudp dport 8100 accept" in outcome.lines
+    assert "+QANUN_MEDIA_LISTEN=[::]:8200" in outcome.lines and "-\t\tudp dport 8100 accept" in outcome.lines
     assert "nftables.service:reload" in outcome.actions and "qanun-media@1.service:restart" in outcome.actions
     assert not any("caddy" in action or "postgresql" in action for action in outcome.actions)
 
@@ -153,7 +153,7 @@ def test_each_media_worker_has_its_socket_its_port_and_its_hole_in_the_firewall(
     assert (opened, list(files), wanted) == ([8100, 8101, 8102], ["qanun-media@2", "qanun-media@3"], 3)
     # The names by which the web server finds them (the pool), and nobody's port twice.
     assert "QANUN_MEDIA_SOCKET=/run/qanun/media-2.sock\n" in files["qanun-media@2"]
-    assert "QANUN_MEDIA_LISTEN=0.0.0.0:8102\n" in files["qanun-media@3"]
+    assert "QANUN_MEDIA_LISTEN=[::]:8102\n" in files["qanun-media@3"]
     opened, files, wanted, outcome = workers(workers=1, port=8200)
     assert (opened, files, wanted) == ([8200], {}, 1) and "/etc/qanun/units/qanun-media@3.env" in outcome.changed
     assert workers(workers=8)[0] == list(range(8100, 8108))
@@ -370,6 +370,58 @@ def test_bridges_and_tunnels_of_other_programs_are_no_way_to_this_machine():
         {"ifname": "enp2s0"},
     ]
     assert _usable(links) == ["192.168.7.10", "192.168.7.11"]
+
+
+def test_passing_addresses_of_ipv6_are_told_to_nobody_and_ipv4_stands_first():
+    from qanun_appliance.addresses import _usable
+
+    links = [
+        {"ifname": "enp1s0", "addr_info": [
+            {"local": "2001:db8::9f3c", "temporary": True}, {"local": "2001:db8::5"}, {"local": "2001:db8::6", "tentative": True},
+            {"local": "2001:db8:1::5", "deprecated": True}, {"local": "192.168.7.10"}, {},
+        ]},
+        {"ifname": "enp2s0", "addr_info": [{"local": "fd00::5"}, {"local": "10.1.2.3"}]},
+    ]  # fmt: skip
+    assert _usable(links) == ["192.168.7.10", "10.1.2.3", "2001:db8::5", "fd00::5"]
+
+
+def test_one_family_is_waited_for_a_little_longer_and_none_for_ever(monkeypatch):
+    from qanun_appliance import addresses
+
+    clock = [0.0]
+    monkeypatch.setattr(addresses.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(addresses.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+
+    def given(*steps: tuple[float, list[str]]) -> tuple[list[str], float]:
+        clock[0] = 0.0
+        monkeypatch.setattr(
+            addresses, "_from_kernel", lambda: next((found for at, found in reversed(steps) if clock[0] >= at), [])
+        )
+        return addresses.reachable_addresses(wait=30.0), clock[0]
+
+    both = ["192.0.2.5", "2001:db8::5"]
+    assert given((0, both)) == (both, 0)
+    assert given((0, ["192.0.2.5"]), (2, both)) == (both, 2)
+    assert given((0, ["2001:db8::5"]), (9, both)) == (both, 9)
+    assert given((1, ["192.0.2.5"]), (20, both)) == (["192.0.2.5"], 3), "a network without IPv6 is not waited for"
+    assert given((1, ["2001:db8::5"])) == (["2001:db8::5"], 12)
+    assert given() == ([], 30)
+
+
+def test_a_machine_of_both_families_tells_browsers_of_both(site_table):
+    from qanun_appliance.render.services import address_environment
+
+    site = parse_site(site_table)
+    told = address_environment(site, ["192.0.2.5", "192.0.2.6", "2001:db8::5"])
+    assert told["QANUN_MEDIA_ADVERTISE"] == told["QANUN_TURN_LISTEN"] == "192.0.2.5,192.0.2.6,2001:db8::5"
+    urls = told["QANUN_TURN_URLS"].split(",")
+    assert [url for url in urls if url.startswith("turn:")] == [
+        f"turn:{host}:3478?transport={way}" for host in ("192.0.2.5", "[2001:db8::5]") for way in ("udp", "tcp")
+    ]
+    six = address_environment(site, ["2001:db8::5"])["QANUN_TURN_URLS"].split(",")
+    assert six[:2] == ["turn:[2001:db8::5]:3478?transport=udp", "turn:[2001:db8::5]:3478?transport=tcp"]
+    four = address_environment(site, ["192.0.2.5"])["QANUN_TURN_URLS"]
+    assert "[" not in four
 
 
 def test_folders_of_configuration_can_be_passed_whatever_the_process_leaves_to_others(site_table, places, machine):

@@ -121,7 +121,7 @@ def test_disk_memory_and_clock(places):
 
 def test_a_listener_that_is_on_no_list_is_named_and_local_ones_are_not(site):
     listing = (
-        "tcp LISTEN 0 511 127.0.0.1:8000 0.0.0.0:*\ntcp LISTEN 0 128 *:443 *:*\nudp UNCONN 0 0 0.0.0.0:8100 0.0.0.0:*\n"
+        "tcp LISTEN 0 511 127.0.0.1:8000 0.0.0.0:*\ntcp LISTEN 0 128 *:443 *:*\nudp UNCONN 0 0 *:8100 *:*\nudp UNCONN 0 0 [2001:db8::5]:3478 [::]:*\n"
         "udp UNCONN 0 0 127.0.0.53%lo:53 0.0.0.0:*\nudp UNCONN 0 0 0.0.0.0:68 0.0.0.0:*\n"
     )
     assert codes(checks.ports(site, SERVICES, listing)) == {"ports.well": "ok"}

@@ -39,12 +39,27 @@ def test_a_right_file_is_read_with_what_is_usual_where_it_says_nothing(tmp_path,
         ("backup", "target", "/mnt/$(reboot)", "absolute folder"),
         ("backup", "at", "25:00", "time of day"),
         ("ssh", "mode", "password", "off, keys"),
+        ("media", "advertise", ["clinic.lan"], "not an IP address"),
+        ("media", "advertise", ["fe80::5"], "one link"),
+        ("media", "advertise", ["fe80::5%eth0"], "one link"),
+        ("media", "advertise", ["::ffff:192.0.2.5"], "write 192.0.2.5"),
+        ("media", "advertise", ["192.0.2.5", "::"], "no address that a browser could reach"),
+        ("media", "nodes", ["[2001:db8::7]"], "not an IP address"),
+        ("turn", "external", "2001:db8::5", "not an IPv4 address"),
         ("administrator", "email", "salma", "e-mail"),
     ],
 )
 def test_a_wrong_field_is_named_with_what_is_wanted(site_table, section, name, value, sentence):
-    site_table[section][name] = value
+    site_table.setdefault(section, {})[name] = value
     assert sentence in faults(site_table)[f"{section}.{name}"]
+
+
+def test_addresses_of_calls_may_be_of_either_family(site_table):
+    site_table["media"] = {"advertise": ["192.0.2.5", "2001:db8::5"], "nodes": ["2001:db8::7"]}
+    site = parse_site(site_table)
+    assert site.media_advertise == ("192.0.2.5", "2001:db8::5") and site.media_nodes == ("2001:db8::7",)
+    site_table["network"] = {"mode": "static", "address": "2001:db8::5/64", "gateway": "fe80::1"}
+    assert parse_site(site_table).network.address == "2001:db8::5/64"
 
 
 def test_all_faults_are_told_at_once(site_table):

@@ -25,10 +25,10 @@ class Config:
     base_url: str = "http://localhost:8000"
     locale_dir: Path | None = None
     media_socket: Path | None = None
-    media_listen: str = "0.0.0.0:8100"
+    media_listen: str = "[::]:8100"
     media_advertise: tuple[str, ...] = ()
     media_nodes: tuple[str, ...] = ()
-    media_nodes_listen: str = "0.0.0.0:8110"
+    media_nodes_listen: str = "[::]:8110"
     turn_urls: tuple[str, ...] = ()
     turn_listen: tuple[str, ...] = ()
     turn_port: int = 3478
@@ -94,10 +94,10 @@ class Config:
             base_url=base_url,
             locale_dir=path("QANUN_LOCALE_DIR"),
             media_socket=path("QANUN_MEDIA_SOCKET"),
-            media_listen=environ.get("QANUN_MEDIA_LISTEN", "0.0.0.0:8100"),
+            media_listen=environ.get("QANUN_MEDIA_LISTEN", "[::]:8100"),
             media_advertise=items("QANUN_MEDIA_ADVERTISE"),
             media_nodes=items("QANUN_MEDIA_NODES"),
-            media_nodes_listen=environ.get("QANUN_MEDIA_NODES_LISTEN", "0.0.0.0:8110"),
+            media_nodes_listen=environ.get("QANUN_MEDIA_NODES_LISTEN", "[::]:8110"),
             turn_urls=items("QANUN_TURN_URLS"),
             turn_listen=items("QANUN_TURN_LISTEN"),
             turn_port=number("QANUN_TURN_PORT", 3478),

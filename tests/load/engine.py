@@ -1,6 +1,6 @@
 """The data plane alone, without ICE, DTLS and control plane: for finding where a packet's microseconds go.
 
-    python -m tests.load engine [--engine c|python|both] [--profile gcm] [--python-profile FILE]
+    python -m tests.load engine [--engine c|python|both] [--family 4|both|6] [--profile gcm] [--python-profile FILE]
 
 The figures that count come from `sfu`, which measures the whole worker.
 """
@@ -32,6 +32,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--rate", type=int, default=2_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--engine", choices=("c", "python", "both"), default="both", help="they take turns")
+    parser.add_argument(
+        "--family", choices=("4", "both", "6"), default="4", help="of the socket; both: one for both, reached by IPv4"
+    )
     parser.add_argument("--profile", choices=("gcm", "cm"), default="gcm")
     parser.add_argument("--python-profile", help="write cProfile's statistics to this file (slows everything down)")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
@@ -65,10 +68,10 @@ def _session(profile: str, key: str, *, outbound: bool) -> Any:
 def _round(options: argparse.Namespace, engine: str) -> float:
     from tests.load import traffic
 
-    address = machine.address()
+    address = "::1" if options.family == "6" else machine.address()
     sockets = []
     for _ in range(options.subscribers + 1):
-        one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        one = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         one.setblocking(False)
         one.bind((address, 0))
@@ -76,6 +79,7 @@ def _round(options: argparse.Namespace, engine: str) -> float:
     keys = [secrets.token_hex(44 if options.profile == "gcm" else 30) for _ in sockets]
     setting = {
         "address": address,
+        "listen": "::" if options.family == "both" else address,
         "profile": options.profile,
         "engine": engine,
         "peers": [[one.getsockname()[1], key] for one, key in zip(sockets, keys, strict=True)],
@@ -145,7 +149,7 @@ async def _serve(setting: dict[str, Any]) -> None:
     from qanun_telemedicine.sfu.engine import SenderSpec, SrtpKeys, TrackSpec
     from qanun_telemedicine.sfu.engines import open_engine
 
-    engine = open_engine(setting["engine"], (setting["address"], 0))
+    engine = open_engine(setting["engine"], (setting["listen"], 0))
     engine.start(_Nobody())
     for number, (port, key) in enumerate(setting["peers"]):
         name = f"t{number}"

@@ -77,7 +77,7 @@ def _instances(site: Site, daemon: Daemon) -> list[Rendered]:
     return [
         Rendered(
             path=f"{INSTANCES}/{unit.removesuffix('.service')}.env", then=(f"{unit}:restart",),
-            content=HEAD + f"QANUN_MEDIA_LISTEN=0.0.0.0:{site.media_port + number - 1}\n"
+            content=HEAD + f"QANUN_MEDIA_LISTEN=[::]:{site.media_port + number - 1}\n"
             f"QANUN_MEDIA_SOCKET={media_socket(number)}\n",
         )
         for number, unit in enumerate(daemon.units, start=1)
@@ -93,7 +93,7 @@ def environment(site: Site, places: Places, addresses: Sequence[str]) -> str:
         "QANUN_MASTER_KEY_FILE": f"{DATA}/keys/master.key",
         "QANUN_BASE_URL": site.base_url,
         "QANUN_MEDIA_SOCKET": f"{SOCKETS}/media.sock",
-        "QANUN_MEDIA_LISTEN": f"0.0.0.0:{site.media_port}",
+        "QANUN_MEDIA_LISTEN": f"[::]:{site.media_port}",
         "MALLOC_ARENA_MAX": "2",
         "PYTHONDONTWRITEBYTECODE": "1",
         **(address_environment(site, addresses) if addresses else {}),
@@ -126,8 +126,11 @@ def address_environment(site: Site, addresses: Sequence[str]) -> dict[str, str]:
     """What depends on the machine's addresses."""
     lines = {"QANUN_MEDIA_ADVERTISE": ",".join(addresses)}
     if site.turn.enabled:
-        host = site.turn.external or addresses[0]
-        urls = [f"turn:{host}:{site.turn.port}?transport={way}" for way in ("udp", "tcp")]
+        four = site.turn.external or next((one for one in addresses if ":" not in one), "")
+        six = next((one for one in addresses if ":" in one), "")
+        # One of each family: browsers ask every relay that they are told of, and wait for the slowest.
+        hosts = [*([four] if four else []), *([f"[{six}]"] if six else [])]
+        urls = [f"turn:{host}:{site.turn.port}?transport={way}" for host in hosts for way in ("udp", "tcp")]
         urls.append(f"turns:{site.hosts[0]}:{site.turn.tls_port}?transport=tcp")
         lines |= {"QANUN_TURN_LISTEN": ",".join(addresses), "QANUN_TURN_URLS": ",".join(urls)}
     return lines

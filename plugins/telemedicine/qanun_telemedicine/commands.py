@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from qanun.api import BadSignature, CliCommand, Config, ConfigurationError, verify_signature
+from qanun_telemedicine.sfu.addresses import read_address
 from qanun_telemedicine.turn import TurnSettings, configuration
 
 
@@ -73,7 +74,7 @@ def turn_configuration(arguments: Sequence[str]) -> int:
     settings = TurnSettings(
         realm="qanun",
         addresses=config.turn_listen,
-        peers=[host.partition(":")[0] for host in (*config.media_advertise, *config.media_nodes)],
+        peers=[read_address(host, 0)[0] for host in (*config.media_advertise, *config.media_nodes)],
         port=config.turn_port,
         tls_port=config.turn_tls_port,
         # An authority may not have given one yet: until then there is no TLS.

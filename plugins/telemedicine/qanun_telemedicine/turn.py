@@ -9,7 +9,6 @@ import base64
 import contextlib
 import hashlib
 import hmac
-import ipaddress
 import logging
 import os
 import shutil
@@ -17,6 +16,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from qanun_telemedicine.sfu.addresses import canonical, shown
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class TurnSettings:
 
     def __post_init__(self) -> None:
         for address in (*self.addresses, *self.peers, *([self.external] if self.external else [])):
-            ipaddress.ip_address(address)
+            canonical(address)
         if not self.addresses or not self.peers:
             raise ValueError("TURN needs an address to listen on and a media server to reach")
         if (self.certificate is None) != (self.private_key is None):
@@ -82,15 +83,16 @@ def ephemeral_credentials(secret: str, participant_id: str, ttl: int, now: float
 
 def ice_servers(host: str, settings: TurnSettings, credentials: TurnCredentials) -> list[dict[str, object]]:
     """What a page gives to its RTCPeerConnection."""
-    shown = f"[{host}]" if ":" in host else host
-    urls = [f"turn:{shown}:{settings.port}?transport=udp", f"turn:{shown}:{settings.port}?transport=tcp"]
+    place = shown((host, settings.port))
+    urls = [f"turn:{place}?transport=udp", f"turn:{place}?transport=tcp"]
     if settings.certificate is not None:
-        urls.append(f"turns:{shown}:{settings.tls_port}?transport=tcp")
+        urls.append(f"turns:{shown((host, settings.tls_port))}?transport=tcp")
     return [{"urls": urls, "username": credentials.username, "credential": credentials.password}]
 
 
 def configuration(settings: TurnSettings, secret: str, folder: Path) -> str:
     """The text of turnserver.conf."""
+    peers = list(dict.fromkeys(canonical(address) for address in settings.peers))
     lines = [
         "use-auth-secret",
         f"static-auth-secret={secret}",
@@ -100,10 +102,11 @@ def configuration(settings: TurnSettings, secret: str, folder: Path) -> str:
         f"listening-port={settings.port}",
         f"min-port={settings.first_relay_port}",
         f"max-port={settings.last_relay_port}",
-        # Peers: nobody but the media server. coturn looks at what is allowed first. IPv4 written as IPv6 is covered too.
+        # Peers: nobody but the media server. coturn looks at what is allowed first. That all of IPv6 is denied covers IPv4
+        # written as IPv6 (::ffff:0:0/96) and translated from it (64:ff9b::/96) too.
         "denied-peer-ip=0.0.0.0-255.255.255.255",
         "denied-peer-ip=::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
-        *(f"allowed-peer-ip={address}" for address in settings.peers),
+        *(f"allowed-peer-ip={address}" for address in peers),
         "no-multicast-peers",
         "no-tcp-relay",
         "fingerprint",
@@ -121,6 +124,9 @@ def configuration(settings: TurnSettings, secret: str, folder: Path) -> str:
         "log-file=stdout",
         "simple-log",
     ]
+    if not (_four(settings.addresses) and _four(peers)):
+        # Browsers do not say which family they want to be relayed in, and get IPv4 then: here it would lead nowhere.
+        lines.append("allocation-default-address-family=ipv6")
     if settings.external is not None:
         lines.append(f"external-ip={settings.external}")
     if settings.certificate is not None:
@@ -135,6 +141,11 @@ def configuration(settings: TurnSettings, secret: str, folder: Path) -> str:
     else:
         lines += ["no-tls", "no-dtls"]
     return "\n".join(lines) + "\n"
+
+
+def _four(addresses: Sequence[str]) -> bool:
+    """Whether there is one of IPv4 among them."""
+    return any(":" not in canonical(address) for address in addresses)
 
 
 def find_turnserver(folder: Path | None = None) -> Path:

@@ -31,6 +31,7 @@ from qanun_telemedicine.nodes.identity import (
 )
 from qanun_telemedicine.nodes.registry import Refusal
 from qanun_telemedicine.sfu import protocol as p
+from qanun_telemedicine.sfu.addresses import shown
 from qanun_telemedicine.sfu.supervisor import Supervisor, WorkerSpec
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,7 @@ class Agent:
         os.environ[far_tap.SOCKET] = str(self._taps)
         self._specs = [
             WorkerSpec(
-                folder / f"worker-{number}.sock", f"{place.host}:{place.port + number - 1}", self.member.addresses,
+                folder / f"worker-{number}.sock", shown((place.host, place.port + number - 1)), self.member.addresses,
                 ("qanun_telemedicine.nodes",), place.engine,
             )
             for number in range(1, place.workers + 1)

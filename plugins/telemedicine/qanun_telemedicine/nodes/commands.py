@@ -79,7 +79,10 @@ def node(arguments: Sequence[str]) -> int:
     invite = actions.add_parser("invite", help="make a token with which one machine can join, once")
     invite.add_argument("--name", required=True)
     invite.add_argument(
-        "--address", action="append", required=True, help="where browsers reach its media (IPv4; may be given again)"
+        "--address",
+        action="append",
+        required=True,
+        help="where browsers reach its media (IPv4 or IPv6; may be given again)",
     )
     invite.add_argument("--minutes", type=float, default=60.0, help="how long the token is good for")
     invite.set_defaults(run=_invite)
@@ -97,7 +100,9 @@ def node(arguments: Sequence[str]) -> int:
     join.set_defaults(run=_join)
     run = actions.add_parser("run", help="on the node: serve, until told to stop")
     run.add_argument(
-        "--listen", default="0.0.0.0:8100", help="IP:PORT for media; one more port for each further worker"
+        "--listen",
+        default="[::]:8100",
+        help="IP:PORT for media, [::]:PORT for IPv4 and IPv6; one more port for each further worker",
     )
     run.add_argument("--workers", type=int, default=0, help="how many; one per core when not given")
     run.add_argument("--engine", choices=("auto", "c", "python"), default="auto")
@@ -184,14 +189,16 @@ def _node_work(work: Coroutine[Any, Any, int]) -> int:
 def _run(options: argparse.Namespace) -> int:
     from qanun_telemedicine.nodes import agent
     from qanun_telemedicine.nodes.registry import Refusal
+    from qanun_telemedicine.sfu.addresses import read_address
 
-    host, _, port = options.listen.rpartition(":")
     workers = options.workers or len(os.sched_getaffinity(0))
     try:
-        place = agent.Place(host or "0.0.0.0", int(port), workers, options.engine)  # noqa: S104
+        place = agent.Place(*read_address(options.listen), workers, options.engine)
+    except ValueError as error:
+        print(f"qanun: --listen: {error}", file=sys.stderr)
+        return 1
+    try:
         return agent.run(options.folder, place)
-    except ValueError:
-        print("qanun: --listen is IP:PORT", file=sys.stderr)
     except Refusal as refusal:
         print(f"qanun: {refusal}", file=sys.stderr)
     return 1

@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 import signal
+import socket as sockets
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from qanun_telemedicine.nodes.records import Records
 from qanun_telemedicine.nodes.registry import Node, Refusal, Registry
 from qanun_telemedicine.nodes.seat import Seat
 from qanun_telemedicine.sfu import protocol as p
+from qanun_telemedicine.sfu.addresses import bound, canonical, read_address
 from qanun_telemedicine.sfu.protocol import Refused
 
 log = logging.getLogger(__name__)
@@ -73,8 +75,8 @@ class Gateway:
         """Until `finished`. Raises OSError when it cannot listen."""
         self._clear()
         server = await asyncio.start_server(
-            self._connected, host, port, ssl=self.authority.server_context(), limit=p.MAX_LINE,
-            ssl_handshake_timeout=link.SILENT_S * 3,
+            self._connected, sock=bound((host, port), sockets.SOCK_STREAM), ssl=self.authority.server_context(),
+            limit=p.MAX_LINE, ssl_handshake_timeout=link.SILENT_S * 3,
         )  # fmt: skip
         self._port = server.sockets[0].getsockname()[1]
         orders_path = self._socket.with_name("nodes.sock")
@@ -260,7 +262,7 @@ class Gateway:
         raise Refusal("order", f"there is no order {order.do!r}")
 
     def _invite(self, order: Order) -> dict[str, Any]:
-        missing = sorted(set(order.addresses) - set(self._allowed))
+        missing = sorted({_written(one) for one in order.addresses} - {_written(one) for one in self._allowed})
         if missing:
             raise Refusal(
                 "address",
@@ -338,6 +340,14 @@ async def order(path: Path, wanted: Order, timeout: float = 10.0) -> Any:
     return answer["done"]
 
 
+def _written(text: str) -> str:
+    """An address as it is compared; what is none stays as it was typed, and is refused for what it is."""
+    try:
+        return canonical(text)
+    except ValueError:
+        return text
+
+
 def run(folder: Path, socket: Path, listen: str, allowed: list[str], clinic: str) -> int:
     """The process."""
 
@@ -345,8 +355,7 @@ def run(folder: Path, socket: Path, listen: str, allowed: list[str], clinic: str
         gateway = Gateway(folder, socket, allowed, clinic)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, gateway.finished.set)
-        host, _, port = listen.rpartition(":")
-        await gateway.serve(host or "0.0.0.0", int(port))  # noqa: S104 - nodes call from other machines
+        await gateway.serve(*read_address(listen))
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
     uvloop.run(serve())

@@ -8,7 +8,6 @@ itself would end calls; what limits a node is the registry.
 import base64
 import binascii
 import hashlib
-import ipaddress
 import os
 import secrets
 import ssl
@@ -171,17 +170,6 @@ def keep(folder: Path, name: str, content: bytes) -> None:
 
 def fingerprint(pem: bytes) -> bytes:
     return x509.load_pem_x509_certificate(pem).fingerprint(hashes.SHA256())
-
-
-def address(text: str) -> str:
-    """An IPv4 address as media nodes have one. Raises ValueError in words."""
-    try:
-        found = ipaddress.IPv4Address(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not an IPv4 address") from None
-    if found.is_unspecified or found.is_multicast:
-        raise ValueError(f"{text} is no address that a browser could reach")
-    return str(found)
 
 
 def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

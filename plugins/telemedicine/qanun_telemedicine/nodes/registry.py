@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from qanun_telemedicine.nodes.identity import Token, address, new_secret
+from qanun_telemedicine.nodes.identity import Token, new_secret
+from qanun_telemedicine.sfu.addresses import reachable
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,20}")
 _MOST_NODES = 64
@@ -86,7 +87,7 @@ class Registry:
         if not addresses:
             raise Refusal("address", "say at which address browsers reach the node's media (--address)")
         try:
-            wanted = [address(one) for one in addresses]
+            wanted = list(dict.fromkeys(reachable(one) for one in addresses))
         except ValueError as error:
             raise Refusal("address", str(error)) from None
         now = time.time()

@@ -11,8 +11,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from qanun_telemedicine.sfu import codecs, rtp
+from qanun_telemedicine.sfu.addresses import Address
 from qanun_telemedicine.sfu.codecs import Offered, Preferences
-from qanun_telemedicine.sfu.engine import Address, SenderSpec, TrackSpec
+from qanun_telemedicine.sfu.engine import SenderSpec, TrackSpec
 from qanun_telemedicine.sfu.sdp import Codec, Offer, Section
 
 _RECEIVED = {

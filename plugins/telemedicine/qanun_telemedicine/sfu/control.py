@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Set
 
 from qanun_telemedicine.sfu import rtcp
-from qanun_telemedicine.sfu.engine import Address, Engine
+from qanun_telemedicine.sfu.addresses import Address
+from qanun_telemedicine.sfu.engine import Engine
 from qanun_telemedicine.sfu.paths import Paths
 from qanun_telemedicine.sfu.quality import ActiveSpeaker, Leg
 from qanun_telemedicine.sfu.room import Participant, Room, Rooms

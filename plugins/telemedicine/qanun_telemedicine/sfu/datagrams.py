@@ -3,8 +3,8 @@
 Packets of one flush that go to the same address and are equally long leave as one datagram that the kernel cuts up
 (UDP GSO), which costs it half. Where it can't, they leave one by one.
 
-Addresses are the first eight bytes of a `sockaddr_in` (family, port, IPv4 address): what the kernel writes and wants, and a
-key for dictionaries. Buffers are allocated once.
+Addresses are as `addresses` keeps them, which is what the kernel writes and wants on a socket for both families. Buffers are
+allocated once.
 """
 
 import errno
@@ -16,6 +16,8 @@ from typing import Any
 import cffi
 from pylibsrtp._binding import ffi as srtp_ffi
 
+from qanun_telemedicine.sfu.addresses import RAW, Address, address_of, bound, from_four, name_of, on_socket, to_four
+
 #: Room for a packet of a 1 500-byte MTU, its growth by our header extensions and the SRTP trailer.
 SLOT = 2048
 #: What is longer cannot be forwarded without the danger of not fitting a slot, and comes from no browser.
@@ -23,6 +25,8 @@ MAX_PACKET = 1600
 _RECEIVE = 64
 _SEND = 256
 _BUFFER = 4 << 20
+#: Where one name begins after another, and how long the kernel's names are: `sockaddr_in6`, `sockaddr_in`.
+_NAME, _SIX, _FOUR = 32, 28, 16
 _DONTWAIT = 0x40
 _SOL_UDP, _UDP_SEGMENT = 17, 103
 #: The kernel's limits for one such datagram: segments, and bytes.
@@ -46,37 +50,27 @@ _ffi.cdef(
 )
 
 
-def raw_address(address: tuple[str, int]) -> bytes:
-    return struct.pack("=H", socket.AF_INET) + struct.pack("!H", address[1]) + socket.inet_aton(address[0])
-
-
-def address_of(raw: bytes) -> tuple[str, int]:
-    return socket.inet_ntoa(raw[4:8]), raw[2] << 8 | raw[3]
-
-
-def open_socket(address: tuple[str, int]) -> socket.socket:
+def open_socket(address: Address) -> socket.socket:
     """The worker's UDP socket: never blocks, and holds what arrives while a thread is elsewhere."""
-    opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    opened.setblocking(False)
+    opened = bound(address)
     for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
         opened.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
-    opened.bind(address)
     return opened
 
 
 class _Slots:
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, name: int) -> None:
         self.memory = _ffi.new("char[]", count * SLOT)
         self.vectors = _ffi.new("struct iovec[]", count)
-        self.names = _ffi.new("char[]", count * 16)
+        self.names = _ffi.new("char[]", count * _NAME)
         self.headers = _ffi.new("struct mmsghdr[]", count)
         for i in range(count):
             self.vectors[i].iov_base = self.memory + i * SLOT
             self.vectors[i].iov_len = SLOT
             self.headers[i].msg_hdr.msg_iov = self.vectors + i
             self.headers[i].msg_hdr.msg_iovlen = 1
-            self.headers[i].msg_hdr.msg_name = self.names + 16 * i
-            self.headers[i].msg_hdr.msg_namelen = 16
+            self.headers[i].msg_hdr.msg_name = self.names + _NAME * i
+            self.headers[i].msg_hdr.msg_namelen = name
         base = int(_ffi.cast("uintptr_t", self.memory))
         #: The same memory for libsrtp, whose binding has types of its own.
         self.pointers = [srtp_ffi.cast("char *", base + i * SLOT) for i in range(count)]
@@ -91,13 +85,15 @@ class _Slots:
 class Datagrams:
     """The socket. `receive` fills the receive slots; `slot`/`queue`/`flush` send."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self, address: Address) -> None:
         self.socket = open_socket(address)
-        self.address: tuple[str, int] = self.socket.getsockname()
+        self.address = name_of(self.socket)
+        #: Without IPv6 the kernel's names are others than ours.
+        self._four = self.socket.family == socket.AF_INET
         self._libc = _ffi.dlopen(None)
         self._fd = self.socket.fileno()
-        self._in = _Slots(_RECEIVE)
-        self._out = _Slots(_SEND)
+        self._in = _Slots(_RECEIVE, _FOUR if self._four else _SIX)
+        self._out = _Slots(_SEND, _FOUR if self._four else _SIX)
         self._queued = 0
         self._lengths = [0] * _SEND
         self._targets = [b""] * _SEND
@@ -124,7 +120,8 @@ class Datagrams:
         for i in range(count):
             length = headers[i].msg_len
             if 0 < length <= MAX_PACKET:
-                take(bytes(names[16 * i : 16 * i + 8]), pointers[i], memory, i * SLOT, length)
+                given = bytes(names[_NAME * i : _NAME * i + RAW])
+                take(from_four(given) if self._four else given, pointers[i], memory, i * SLOT, length)
         return count
 
     def slot(self, data: bytes) -> Any:
@@ -151,7 +148,8 @@ class Datagrams:
         at = 0
         for number, (address, size, slots) in enumerate(runs):
             header = self._out.header[number].msg_hdr
-            self._out.names_bytes[16 * number : 16 * number + 8] = address
+            name = to_four(address) if self._four else address
+            self._out.names_bytes[_NAME * number : _NAME * number + len(name)] = name
             header.msg_iov = self._out.vector[at]
             header.msg_iovlen = len(slots)
             for i in slots:
@@ -207,7 +205,9 @@ class Datagrams:
     def _send_one(self, slot: int, address: bytes) -> None:
         start = slot * SLOT
         try:
-            self.socket.sendto(self._out.bytes[start : start + self._lengths[slot]], address_of(address))
+            self.socket.sendto(
+                self._out.bytes[start : start + self._lengths[slot]], on_socket(self.socket, address_of(address))
+            )
         except OSError:
             self.unsent += 1
 

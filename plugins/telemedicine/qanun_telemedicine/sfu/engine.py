@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from qanun_telemedicine.sfu.addresses import Address
 from qanun_telemedicine.sfu.rtcp import Report, SenderReport
 from qanun_telemedicine.sfu.tap import Tap
-
-Address = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,9 +29,9 @@ import pylibsrtp
 from pylibsrtp._binding import ffi as srtp_ffi
 
 from qanun_telemedicine.sfu import native, rtp
-from qanun_telemedicine.sfu.datagrams import SLOT, address_of, open_socket, raw_address
+from qanun_telemedicine.sfu.addresses import RAW, Address, address_of, name_of, on_socket, raw_address
+from qanun_telemedicine.sfu.datagrams import SLOT, open_socket
 from qanun_telemedicine.sfu.engine import (
-    Address,
     EngineListener,
     SenderSpec,
     SrtpKeys,
@@ -46,7 +46,7 @@ from qanun_telemedicine.sfu.tap import Tap
 log = logging.getLogger(__name__)
 
 _MOST_ADDRESSES = 16
-_EVENT = struct.Struct("=IIIiq8s")
+_EVENT = struct.Struct(f"=IIIiq{RAW}s")
 _DATAGRAM, _RTCP, _FIRST_PACKET, _MOVED, _TAPPED = range(1, 6)
 
 
@@ -58,7 +58,7 @@ class CEngine(Readings):
     def __init__(self, listen: Address) -> None:
         self._ffi, self._lib = native.load()
         self._socket = open_socket(listen)
-        self.address: Address = self._socket.getsockname()
+        self.address = name_of(self._socket)
         self._begin(self._socket.fileno())
 
     def _begin(self, descriptor: int) -> None:
@@ -77,7 +77,7 @@ class CEngine(Readings):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._records = new("uint8_t **")
         self._translated = new("qe_translated[]", MOST_STREAMS)
-        self._raw = new("uint8_t[8]")
+        self._raw = new("uint8_t[]", RAW)
         self._begin_readings()
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ class CEngine(Readings):
         # A full buffer or an unreachable address loses a datagram, as the network might.
         with contextlib.suppress(OSError):
             if len(data) <= SLOT:
-                self._socket.sendto(data, address)
+                self._socket.sendto(data, on_socket(self._socket, address))
 
     def send_rtcp(self, transport: str, data: bytes) -> None:
         one = self._transports.get(transport)

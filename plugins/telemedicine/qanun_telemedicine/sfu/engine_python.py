@@ -15,9 +15,9 @@ import pylibsrtp
 from pylibsrtp._binding import ffi, lib
 
 from qanun_telemedicine.sfu import payloads, rtp
-from qanun_telemedicine.sfu.datagrams import Datagrams, address_of, raw_address
+from qanun_telemedicine.sfu.addresses import Address, address_of, raw_address
+from qanun_telemedicine.sfu.datagrams import Datagrams
 from qanun_telemedicine.sfu.engine import (
-    Address,
     EngineListener,
     SenderSpec,
     SrtpKeys,
@@ -68,6 +68,10 @@ class PythonEngine(Readings):
             self._loop.remove_reader(self._datagrams.fileno)
             self._loop = None
         self._datagrams.close()
+
+    @property
+    def unsent(self) -> int:
+        return self._datagrams.unsent
 
     # -- receiving ----------------------------------------------------------------------------------------------------
 

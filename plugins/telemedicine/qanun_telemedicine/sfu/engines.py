@@ -3,7 +3,8 @@
 import logging
 
 from qanun_telemedicine.sfu import native
-from qanun_telemedicine.sfu.engine import Address, Engine
+from qanun_telemedicine.sfu.addresses import Address, shown
+from qanun_telemedicine.sfu.engine import Engine
 from qanun_telemedicine.sfu.engine_c import CEngine
 from qanun_telemedicine.sfu.engine_python import PythonEngine
 
@@ -24,5 +25,5 @@ def open_engine(choice: str, listen: Address) -> Engine:
                 raise
             log.warning("no C engine: %s", reason)
             engine = PythonEngine(listen)
-    log.info("media engine: %s", engine.kind)
+    log.info("media engine: %s, at %s", engine.kind, shown(engine.address))
     return engine

@@ -24,7 +24,8 @@ from aioice import ice, stun
 from aioice.candidate import Candidate, candidate_foundation, candidate_priority
 from aioice.ice import CandidatePair, StunProtocol
 
-from qanun_telemedicine.sfu.engine import Address, Engine
+from qanun_telemedicine.sfu.addresses import Address, link_local, preferred
+from qanun_telemedicine.sfu.engine import Engine
 
 PRIVATE = {
     "aioice.Connection": (
@@ -177,12 +178,15 @@ def heard(transaction_id: bytes, address: Address, key: bytes) -> bytes:
 
 
 def _place(address: Address, transaction_id: bytes) -> bytes:
-    """XOR-MAPPED-ADDRESS of one address; that of the older protocol, which nearly everybody has, without aioice's detours."""
+    """XOR-MAPPED-ADDRESS of one address, without aioice's detours."""
     host, port = address
+    key = struct.pack("!I", stun.COOKIE)
     if ":" in host:
-        return bytes(stun.pack_xor_address(address, transaction_id))
-    (number,) = struct.unpack("!I", socket.inet_aton(host))
-    return struct.pack("!BBHI", 0, 1, port ^ stun.COOKIE >> 16, number ^ stun.COOKIE)
+        family, number, key = 2, socket.inet_pton(socket.AF_INET6, host), key + transaction_id
+    else:
+        family, number = 1, socket.inet_aton(host)
+    mixed = int.from_bytes(number, "big") ^ int.from_bytes(key, "big")
+    return struct.pack("!BBH", 0, family, port ^ stun.COOKIE >> 16) + mixed.to_bytes(len(number), "big")
 
 
 def _stun_head(transaction_id: bytes, length: int) -> bytes:
@@ -305,8 +309,8 @@ class Paths:
     """Finds whose a STUN or DTLS datagram is."""
 
     def __init__(self, hosts: Sequence[Address]) -> None:
-        #: Where clients are told to go.
-        self.hosts = tuple(hosts)
+        #: Where clients are told to go, and in which order to try.
+        self.hosts = tuple(preferred(hosts))
         self.by_username: dict[str, IceConnection] = {}
         self.by_address: dict[Address, IcePath] = {}
 
@@ -335,6 +339,10 @@ class Paths:
         except (ValueError, LookupError, OverflowError, struct.error):  # whatever slicing and decoding raise
             return
         if message.message_class == stun.Class.REQUEST:
+            if link_local(address):
+                # To answer would take the link that it came by, which is not kept: nobody is told an address of ours on a link,
+                # and browsers name none of theirs.
+                return
             username = str(message.attributes.get("USERNAME", ""))
             connection = self.by_username.get(username.partition(":")[0])
             if connection is None or "PRIORITY" not in message.attributes:

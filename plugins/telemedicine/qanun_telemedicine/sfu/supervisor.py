@@ -1,6 +1,6 @@
 """Starts media workers, watches them, and starts them again when they die.
 
-supervisor = Supervisor([WorkerSpec(socket, "0.0.0.0:40000", ["192.0.2.10"])], on_event)
+supervisor = Supervisor([WorkerSpec(socket, "[::]:40000", ["192.0.2.10", "2001:db8::10"])], on_event)
 await supervisor.start()
 client = supervisor.clients[0]
 """

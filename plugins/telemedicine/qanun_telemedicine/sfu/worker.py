@@ -1,6 +1,6 @@
 """The media worker: a process that serves rooms over one UDP port and takes orders over one Unix socket.
 
-    python -m qanun_telemedicine.sfu.worker --socket PATH --listen IP:PORT --advertise IP[:PORT][,IP[:PORT]]
+    python -m qanun_telemedicine.sfu.worker --socket PATH --listen [::]:PORT --advertise IP[:PORT][,[IPv6]:PORT]
 
 It keeps calls running when its clients go away, closes rooms that stay empty, and ends with the process that started it.
 """
@@ -25,10 +25,11 @@ import msgspec
 import uvloop
 
 from qanun_telemedicine.sfu import protocol as p
+from qanun_telemedicine.sfu.addresses import Address, reachable, read_address, shown
 from qanun_telemedicine.sfu.busy import Load
 from qanun_telemedicine.sfu.codecs import Preferences
 from qanun_telemedicine.sfu.control import Control
-from qanun_telemedicine.sfu.engine import Address, Engine
+from qanun_telemedicine.sfu.engine import Engine
 from qanun_telemedicine.sfu.engines import CHOICES, open_engine
 from qanun_telemedicine.sfu.memory import Departed
 from qanun_telemedicine.sfu.native import Unavailable
@@ -271,7 +272,7 @@ class MediaWorker:
             self.boot,
             os.getpid(),
             self.engine.address[1],
-            [f"{host}:{port}" for host, port in self.paths.hosts],
+            [shown(host) for host in self.paths.hosts],
             len(self.rooms),
             self._people(),
             self.draining,
@@ -317,18 +318,35 @@ class MediaWorker:
 
 
 def _listen_address(text: str) -> Address:
-    host, _, port = text.rpartition(":")
-    return host or "0.0.0.0", int(port)  # noqa: S104 - media come from anywhere; keys and STUN decide who is heard
+    try:
+        return read_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _address(text: str, port: int) -> Address:
-    host, _, own = text.partition(":")
-    return host, int(own) if own else port
+def _advertised(text: str) -> list[str]:
+    """What clients are told, still without the port that is ours only once we listen. None where the machine has none yet."""
+    hosts = [one for one in text.split(",") if one]
+    try:
+        for one in hosts:
+            reachable(read_address(one, 0)[0])
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return hosts
+
+
+def told(hosts: Sequence[str], own: Address) -> list[Address]:
+    """The addresses that clients are told by a worker that listens at `own`. What its socket cannot hear is no help to them."""
+    wanted = [read_address(one, own[1]) for one in hosts]
+    heard = wanted if ":" in own[0] else [one for one in wanted if ":" not in one[0]]
+    if len(heard) < len(wanted) and heard:
+        log.warning("clients are told no IPv6 address: this worker listens at %s", shown(own))
+    return heard or wanted
 
 
 async def _main(options: argparse.Namespace) -> None:
     engine = open_engine(options.engine, options.listen)
-    hosts = [_address(one, engine.address[1]) for one in options.advertise.split(",") if one]
+    hosts = told(options.advertise, engine.address)
     worker = MediaWorker(engine, hosts, [*_ALLOWED_TAPS, *options.allow_tap], options.codecs)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -344,11 +362,14 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="qanun-media-worker", description="Forwards the media of consultations.")
     parser.add_argument("--socket", type=Path, required=True, help="Unix socket for requests and events")
-    parser.add_argument("--listen", type=_listen_address, required=True, help="IP:PORT for media (UDP, IPv4)")
+    parser.add_argument(
+        "--listen", type=_listen_address, required=True, help="IP:PORT for media (UDP); [::]:PORT for IPv4 and IPv6"
+    )
     parser.add_argument(
         "--advertise",
+        type=_advertised,
         required=True,
-        help="addresses that clients are told, separated by commas; with a port if it differs",
+        help="addresses that clients are told, IPv4 and IPv6, separated by commas; with a port if it differs",
     )
     parser.add_argument(
         "--engine", choices=CHOICES, default="auto", help="the data plane; auto: C where it is there, else Python"

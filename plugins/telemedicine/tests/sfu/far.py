@@ -20,6 +20,7 @@ from playwright.async_api import async_playwright
 
 from qanun_telemedicine.nodes.gateway import Order, order
 from qanun_telemedicine.sfu import protocol as p
+from qanun_telemedicine.sfu.addresses import shown
 from qanun_telemedicine.sfu.client import MediaClient
 from qanun_telemedicine.sfu.pool import MediaPool
 from qanun_telemedicine.sfu.supervisor import Supervisor, WorkerSpec
@@ -33,6 +34,13 @@ PAGE_PORT, MEDIA_PORT, NODE_PORT, GATEWAY_PORT, TURN_PORT = 8000, 40_000, 40_100
 SERVER, SIGNALS, DESK = "10.91.1.1", "10.91.2.1", "10.91.3.1"
 #: The other machine, as the patient, the doctor and the clinic's machine reach it.
 NODE = {"home": "10.91.4.1", "desk": "10.91.5.1", "server": "10.91.6.2"}
+#: The same places on a network of IPv6 alone.
+SIX = {
+    "server": "2001:db8:91:1::1",
+    "patient": "2001:db8:91:1::2",
+    "signals": "2001:db8:91:2::1",
+    "home": "2001:db8:91:2::2",
+}
 _SECRET = "a-secret-of-the-appliance"
 _CAMERA = {"width": 320, "height": 240, "frameRate": 15}
 _BETWEEN_PICTURES_S = 0.2
@@ -63,6 +71,13 @@ class Seen:
 class Call:
     """`line` is the patient's; with `relay` the patient reaches the server through its TURN server only."""
 
+    #: The patient's networks, for media and for the page: the server's address and the patient's.
+    media, page = (SERVER, "10.91.1.2"), (SIGNALS, "10.91.2.2")
+    #: Where the worker listens, and what it tells.
+    listen, advertise = "[::]", [SERVER, DESK]
+    #: Where the relay listens, and to whom it hands on.
+    relays, peers = [SERVER], [SERVER, DESK]
+
     def __init__(self, folder: Path, *, relay: bool = False) -> None:
         self.folder = folder
         self.lab = lab.Lab()
@@ -73,20 +88,21 @@ class Call:
 
     async def start(self, media: ModuleType, media_files: Any) -> None:
         self.server, self.desk, self.home = (self.lab.host(name) for name in ("server", "desk", "home"))
-        self.line = self.lab.link(self.server, SERVER, self.home, "10.91.1.2")
-        self.lab.link(self.server, SIGNALS, self.home, "10.91.2.2").set(udp=False)
+        self.line = self.lab.link(self.server, self.media[0], self.home, self.media[1])
+        self.lab.link(self.server, self.page[0], self.home, self.page[1]).set(udp=False)
         self.lab.link(self.server, DESK, self.desk, "10.91.3.2")
-        spec = FarWorker(self.folder / "media.sock", f"0.0.0.0:{MEDIA_PORT}", [SERVER, DESK], host=self.server)
+        spec = FarWorker(self.folder / "media.sock", f"{self.listen}:{MEDIA_PORT}", self.advertise, host=self.server)
         self.supervisor = Supervisor([spec], self._worker_says)
         self._closing.insert(0, self.supervisor.stop)
         await self.supervisor.start(wait=30)
         self.bridge.client = self.supervisor.clients[0]
         await self._between()
-        await self.bridge.start(PAGE_PORT, sockets=[lab.listen(self.server, one, PAGE_PORT) for one in (SIGNALS, DESK)])
+        pages = [lab.listen(self.server, one, PAGE_PORT) for one in (self.page[0], DESK)]
+        await self.bridge.start(PAGE_PORT, sockets=pages)
         self._playwright = await async_playwright().start()
         flags = media.chromium_flags(media_files)
         self.doctor = await self._caller("doctor", self.desk, DESK, flags)
-        self.patient = await self._caller("patient", self.home, SIGNALS, flags)
+        self.patient = await self._caller("patient", self.home, self.page[0], flags)
         await self.doctor.begin(ROOM, camera=_CAMERA)
         await self.patient.begin(ROOM, camera=_CAMERA, **self._patients_camera(), **await self._through_relay())
         for caller in (self.doctor, self.patient):
@@ -109,23 +125,23 @@ class Call:
     async def _through_relay(self) -> dict[str, Any]:
         if not self._relay:
             return {}
-        settings = TurnSettings("clinic.example", [SERVER], [SERVER, DESK], port=TURN_PORT)
+        settings = TurnSettings("clinic.example", self.relays, self.peers, port=TURN_PORT)
         binary = self.lab.program(self.server, self.folder, "/usr/bin/turnserver")
         self.turn = TurnServer(settings, _SECRET, self.folder / "turn", binary)
         self._closing.insert(0, self.turn.stop)
 
         async def answers() -> bool:
             # This process is on no host of the lab: that it listens is asked there.
-            return lab.reachable(self.server, SERVER, TURN_PORT)
+            return lab.reachable(self.server, self.relays[0], TURN_PORT)
 
         self.turn._answers = answers  # type: ignore[method-assign]
         await self.turn.start(wait=30)
-        servers = ice_servers(SERVER, settings, ephemeral_credentials(_SECRET, "patient", 600))
+        servers = ice_servers(self.relays[0], settings, ephemeral_credentials(_SECRET, "patient", 600))
         servers[0]["urls"] = [url for url in servers[0]["urls"] if url.endswith("udp")]  # type: ignore[attr-defined]
         return {"policy": "relay", "iceServers": servers}
 
     async def _caller(self, name: str, host: str, address: str, flags: list[str]) -> Caller:
-        origin = f"http://{address}:{PAGE_PORT}"
+        origin = f"http://{shown((address, PAGE_PORT))}"
         browser = await self._playwright.chromium.launch(
             executable_path=self.lab.program(host, self.folder, CHROMIUM),
             args=[*flags, f"--unsafely-treat-insecure-origin-as-secure={origin}"],
@@ -194,6 +210,24 @@ class Call:
 
     async def rejoined(self, caller: Caller | None = None) -> bool:
         return any(what[0] == "rejoin" for _, what in await (caller or self.patient).log())
+
+
+class CallOverSix(Call):
+    """The patient's networks have IPv6 alone; the doctor's has IPv4."""
+
+    media, page = (SIX["server"], SIX["patient"]), (SIX["signals"], SIX["home"])
+    advertise = [SERVER, SIX["server"], DESK]
+
+    async def _between(self) -> None:
+        # Where the patient's phone may find itself later.
+        self.line.also(self.server, SERVER)
+
+
+class CallThroughSix(CallOverSix):
+    """The same, and the worker has IPv4 alone: the relay stands between the two."""
+
+    listen, advertise = "0.0.0.0", [DESK]
+    relays, peers = [SIX["server"], DESK], [DESK]
 
 
 class CallFromFirefox(Call):

@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include <assert.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,9 +26,19 @@ static int refuses_to_cut;
 static uint64_t taken_over, lost_on_the_way;
 static uint32_t expected[256];
 
-static void look_at(const uint8_t *data, uint32_t size, const void *name) {
-    uint32_t number, whom = ((const uint8_t *)name)[3];
+static bool without_six;
+static void address_of(int who, uint8_t *raw);
+
+static void look_at(const uint8_t *data, uint32_t size, const void *name, socklen_t room) {
+    const uint8_t *given = name;
+    uint8_t raw[24];
+    uint32_t number, whom = given[3];
     assert(size >= 8);
+    address_of((int)whom, raw);
+    if (!without_six || (raw[8] && raw[9])) /* IPv6 goes to the kernel as it is, which refuses it */
+        assert(room == 28 && !memcmp(given, raw, sizeof raw));
+    else
+        assert(room == 16 && given[0] == AF_INET && !memcmp(given + 2, raw + 2, 2) && !memcmp(given + 4, raw + 20, 4));
     memcpy(&number, data, 4);
     assert(data[4] == whom && number >= expected[whom]); /* to the right one, and in order */
     expected[whom] = number + 1;
@@ -52,7 +63,8 @@ static int kernel_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int
         for (size_t k = 0; k < m->msg_iovlen; k++) {
             assert(m->msg_iov[k].iov_len == size || (k + 1 == m->msg_iovlen && m->msg_iov[k].iov_len < size));
             whole += (uint32_t)m->msg_iov[k].iov_len;
-            look_at(m->msg_iov[k].iov_base, (uint32_t)m->msg_iov[k].iov_len, m->msg_name);
+            look_at(m->msg_iov[k].iov_base, (uint32_t)m->msg_iov[k].iov_len, m->msg_name,
+                    m->msg_namelen);
         }
         assert(whole < 65507);
     }
@@ -65,7 +77,7 @@ static ssize_t kernel_sendto(int fd, const void *data, size_t size, int flags, c
         lost_on_the_way++;
         return -1;
     }
-    look_at(data, (uint32_t)size, to);
+    look_at(data, (uint32_t)size, to, room);
     return (ssize_t)size;
 }
 
@@ -100,22 +112,26 @@ static int64_t clock_ns = 3 * (int64_t)SECOND_NS;
 static uint16_t sequences[32];
 static uint64_t made, events_read;
 
+/* One in two is of IPv6, and a few differ in nothing but where they stand in a network. */
 static void address_of(int who, uint8_t *raw) {
-    memset(raw, 0, 8);
-    raw[0] = AF_INET;
+    memset(raw, 0, 24);
+    raw[0] = AF_INET6;
     raw[2] = 4, raw[3] = (uint8_t)who;
-    raw[4] = 127, raw[7] = 1;
+    if (who & 1)
+        raw[8] = 0x20, raw[9] = 1, raw[10] = 0x0d, raw[11] = 0xb8, raw[15] = (uint8_t)(who >> 4), raw[23] = (uint8_t)who;
+    else
+        raw[18] = raw[19] = 0xFF, raw[20] = 127, raw[23] = (uint8_t)(1 + (who >> 5));
 }
 
 static void connect_transport(int who) {
-    uint8_t raw[8];
+    uint8_t raw[24];
     address_of(who, raw);
     transports[who] = qe_transport_add(engine, serial++);
     qe_transport_unlock(engine, transports[who], transports, transports);
     qe_bind(engine, raw, transports[who]);
     if (roll(4)) qe_send_to(engine, transports[who], raw);
     for (int other = roll(6); other; other--) {
-        uint8_t more[8];
+        uint8_t more[24];
         address_of(10 + (int)roll(200), more);
         qe_bind(engine, more, transports[who]);
     }
@@ -208,7 +224,7 @@ static uint32_t draw(uint8_t *to) {
 static void feed(void) {
     static uint8_t drawn[8 * SLOT];
     uint32_t size = draw(drawn);
-    uint8_t *exact = malloc(size ? size : 1), raw[8];
+    uint8_t *exact = malloc(size ? size : 1), raw[24];
     memcpy(exact, drawn, size);
     if (!roll(100)) size = 0;
     if (size && !roll(60)) exact[0] = (uint8_t)roll(256);
@@ -264,7 +280,7 @@ static void ask(void) {
 
 static void order(void) {
     uint32_t t = roll(TRANSPORTS), k = roll(TRACKS), s = roll(SENDERS);
-    uint8_t raw[8];
+    uint8_t raw[24];
     uint16_t wanted[6];
     switch (roll(14)) {
     case 0: case 1: case 2: case 3:
@@ -328,7 +344,7 @@ static void begin(int fd) {
 }
 
 static void fuzz(long steps) {
-    uint8_t raw[8], data[SLOT];
+    uint8_t raw[24], data[SLOT];
     begin(-1);
     for (long i = 0; i < steps; i++) {
         clock_ns += roll(10) ? roll(30000000) : roll(2000000000);
@@ -345,6 +361,7 @@ static void fuzz(long steps) {
 
 static void send_much(long steps, int refusal) {
     struct outbox *o = calloc(1, sizeof *o);
+    o->four = without_six = refusal == EINVAL;
     uint32_t numbers[256] = {0};
     for (long i = 0; i < steps; i++) {
         refuses_to_cut = i > steps / 2 ? refusal : 0;
@@ -387,11 +404,12 @@ static void threads(long milliseconds) {
         clock_ns = now();
         for (int i = 0; i < 40; i++) {
             int peer = (int)roll(TRANSPORTS);
-            struct sockaddr_in there;
-            size = sizeof there;
-            getsockname(peers[peer], (struct sockaddr *)&there, &size);
-            if (!roll(20)) qe_bind(engine, (uint8_t *)&there, transports[peer]);
-            if (!roll(20)) qe_send_to(engine, transports[peer], (uint8_t *)&there);
+            union name there;
+            size = sizeof there.four;
+            getsockname(peers[peer], (struct sockaddr *)&there.four, &size);
+            from_four(&there);
+            if (!roll(20)) qe_bind(engine, there.raw, transports[peer]);
+            if (!roll(20)) qe_send_to(engine, transports[peer], there.raw);
             uint32_t length = draw(drawn);
             sendto(peers[peer], drawn, length, 0, (struct sockaddr *)&here, sizeof here);
         }

@@ -74,7 +74,16 @@ def inside(host: str, work: Callable[[], Any]) -> Any:
 
 def listen(host: str, address: str, port: int) -> socket.socket:
     """A listening TCP socket of that host, for a server in this process."""
-    return inside(host, lambda: socket.create_server((address, port)))
+    return inside(host, lambda: socket.create_server((address, port), family=_family(address)))
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def _on(address: str) -> list[str]:
+    """As `ip address` wants it; nobody else on a link could have the same."""
+    return [f"{address}/64", "nodad"] if ":" in address else [f"{address}/24"]
 
 
 def reachable(host: str, address: str, port: int) -> bool:
@@ -110,7 +119,8 @@ class _Way:
         """When it arrives; None when it never does."""
         now = at = time.monotonic()
         lost = self.cut or (self.loss and random.random() < self.loss)
-        if lost or (not self.udp and len(packet) > 9 and packet[9] == _UDP):
+        protocol = packet[6 if packet[0] >> 4 == 6 else 9] if len(packet) > 9 else 0
+        if lost or (not self.udp and protocol == _UDP):
             return None
         if self.rate:
             if self._free - now > _QUEUE_S:
@@ -135,7 +145,7 @@ class Link:
         self._loop: asyncio.AbstractEventLoop | None = None
         for host, (device, address) in self._ends.items():
             self._descriptors[host] = inside(host, lambda device=device: _tun(device))
-            _ip("-n", host, "addr", "add", f"{address}/24", "dev", device)
+            _ip("-n", host, "addr", "add", *_on(address), "dev", device)
             _ip("-n", host, "link", "set", device, "up", "mtu", "1400")
 
     def set(self, sender: str | None = None, **figures: Any) -> None:
@@ -148,9 +158,13 @@ class Link:
     def readdress(self, host: str, address: str) -> None:
         """The host gets another address, as with another network; the old one is gone."""
         device, old = self._ends[host]
-        _ip("-n", host, "addr", "del", f"{old}/24", "dev", device)
-        _ip("-n", host, "addr", "add", f"{address}/24", "dev", device)
+        _ip("-n", host, "addr", "del", _on(old)[0], "dev", device)
+        self.also(host, address)
         self._ends[host][1] = address
+
+    def also(self, host: str, address: str) -> None:
+        """One more address of the host on this link."""
+        _ip("-n", host, "addr", "add", *_on(address), "dev", self._ends[host][0])
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()

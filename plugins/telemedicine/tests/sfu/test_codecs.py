@@ -114,7 +114,7 @@ class Show:
         self.twins, self.codec = twins, codec
         ids = {rtp.DEPENDENCY: 12} if codec == "av1" else {}
         kind, rate = ("audio", 48000) if codec == "opus" else ("video", 90000)
-        twins.connect("a", KEY, ("10.0.0.1", 1001))
+        twins.connect("a", KEY, ("2001:db8::1", 1001))
         twins.connect("b", bytes(reversed(KEY)), ("10.0.0.1", 1002))
         red = 63 if codec == "opus" else None
         twins.do("publish", "a", TrackSpec("t", "a", kind, codec, rate, 98, 99, "1", "", ids, red_payload_type=red))
@@ -145,7 +145,7 @@ class Show:
         assert sealed is not None
         outcomes = []
         for engine in self.twins.engines:
-            engine.feed(("10.0.0.1", 1001), sealed, self.twins.now_ns)
+            engine.feed(("2001:db8::1", 1001), sealed, self.twins.now_ns)
             outcomes.append(engine.outcome())
             engine._listener.heard.clear()
         assert outcomes[0] == outcomes[1]

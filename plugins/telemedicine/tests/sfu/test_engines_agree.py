@@ -53,6 +53,8 @@ SENDERS = {
     ],
 }
 PORTS = {"a": 1001, "b": 1002, "c": 1003}
+#: One of them has IPv6.
+PLACES = {"a": ("10.0.0.1", 1001), "b": ("2001:db8::1", 1002), "c": ("10.0.0.1", 1003)}
 
 
 def elements(chance: random.Random, pairs: list[tuple[int, bytes]]) -> bytes:
@@ -194,7 +196,7 @@ class Scene:
         ]
 
     def connect(self, name: str) -> None:
-        self.twins.connect(name, self.keys[name], ("10.0.0.1", PORTS[name]))
+        self.twins.connect(name, self.keys[name], PLACES[name])
         self.clients[name] = Client(self.keys[name])
         for track in TRACKS:
             if track.participant == name:
@@ -205,7 +207,7 @@ class Scene:
     def arrive(self, who: str, data: bytes) -> None:
         sealed = self.clients[who].seal(data)
         if sealed is not None:
-            self.twins.feed(("10.0.0.1", PORTS[who]), sealed)
+            self.twins.feed(PLACES[who], sealed)
 
     def step(self) -> None:
         chance = self.chance
@@ -245,9 +247,9 @@ class Scene:
         data = chance.randbytes(chance.randrange(0, 60))
         match chance.randrange(5):
             case 0:
-                self.twins.feed(("10.0.0.1", PORTS[who]), data)
+                self.twins.feed(PLACES[who], data)
             case 1:
-                self.twins.feed(("10.0.0.9", 9), b"\x80\x60" + data)
+                self.twins.feed((chance.choice(("10.0.0.9", "2001:db8::9")), 9), b"\x80\x60" + data)
             case 2:
                 self.arrive(
                     who, bytes((chance.choice((0x80, 0x90, 0xB0, 0xA0)), chance.choice((96, 97, 100, 111)))) + data
@@ -257,7 +259,7 @@ class Scene:
                 self.arrive(who, b"\x80\x60\x00\x01\x00\x00\x00\x02" + ssrc.to_bytes(4, "big") + data)
             case 4:
                 plain = rtcp.picture_loss(1, chance.randrange(1 << 32))
-                self.twins.feed(("10.0.0.1", PORTS[who]), self.clients[who].rtcp.protect_rtcp(plain))
+                self.twins.feed(PLACES[who], self.clients[who].rtcp.protect_rtcp(plain))
 
     def order(self) -> None:
         chance, do = self.chance, self.twins.do
@@ -284,7 +286,8 @@ class Scene:
                 do("remove_sender", who, sender.id)
                 do("add_sender", who, sender)
             case 14:
-                address = (f"10.0.0.{chance.randrange(1, 30)}", PORTS[who])
+                network = chance.choice(("10.0.0.", "2001:db8::", "2001:db8:1::"))
+                address = (f"{network}{chance.randrange(1, 20)}", PORTS[who])
                 do(chance.choice(("bind", "send_to")), who, address)
             case 15 if chance.random() < 0.4:
                 do("remove_transport", who)

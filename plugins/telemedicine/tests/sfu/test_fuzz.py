@@ -17,6 +17,7 @@ from aioice import stun
 
 from qanun_telemedicine.sfu import dependency, native, payloads, rtcp, rtp, sdp
 from qanun_telemedicine.sfu.client import MediaClient
+from qanun_telemedicine.sfu.paths import Paths, heard
 from qanun_telemedicine.sfu.supervisor import Supervisor, WorkerSpec
 
 from .conftest import next_port, own_address
@@ -191,22 +192,28 @@ def test_a_fuzzer_that_sees_the_code_finds_nothing(tmp_path: Path, target: str) 
 @pytest.mark.long
 def test_changed_feedback_stun_and_descriptions_are_refused_and_nothing_worse() -> None:
     chance = random.Random(12)
-    message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
-    message.attributes["USERNAME"] = "one:other"
-    message.add_message_integrity(b"key")
+    places = [("192.0.2.7", 50_000), ("2001:db8::7", 50_000), ("fe80::7", 50_000)]
+    known = Paths(places)
+    messages = [heard(bytes(12), place, b"key") for place in places]
+    for place in places:
+        message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+        message.attributes |= {"USERNAME": "one:other", "PRIORITY": 1, "XOR-MAPPED-ADDRESS": place}
+        message.add_message_integrity(b"key")
+        messages.append(bytes(message))
     deadline = time.monotonic() + SECONDS
     rounds = 0
     while time.monotonic() < deadline:
         rounds += 1
         list(rtcp.parse(mutated(chance, chance.choice(inputs("rtcp")))))
-        with contextlib.suppress(ValueError):
-            stun.parse_message(mutated(chance, bytes(message)))
+        data = mutated(chance, chance.choice(messages))
+        if data:
+            known.datagram(data, chance.choice(places))
         text = bytearray(chance.choice((CHROMIUM, FIREFOX)).encode())
         for _ in range(chance.randrange(1, 6)):
             text[chance.randrange(len(text))] = chance.randrange(256)
         with contextlib.suppress(sdp.SdpError):
             agreed(text.decode("utf-8", "replace"))
-    assert rounds > 100
+    assert rounds > 100 and not known.by_address
 
 
 @pytest_asyncio.fixture

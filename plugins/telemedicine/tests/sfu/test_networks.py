@@ -20,7 +20,7 @@ import pytest_asyncio
 
 from . import lab
 from .conftest import until
-from .far import Call, CallFromFirefox, CallOnNode
+from .far import DESK, MEDIA_PORT, SERVER, SIX, Call, CallFromFirefox, CallOnNode, CallOverSix, CallThroughSix
 
 _MISSING = lab.missing()
 pytestmark = [
@@ -174,3 +174,31 @@ async def test_a_media_node_that_is_lost_costs_its_rooms_a_moment(call: CallOnNo
     after = {who.name: (await who.figures())["remote"] for who in (call.doctor, call.patient)}
     assert all(before[who].endswith(":40100") and after[who].endswith(":40000") for who in before), (before, after)
     assert await call.doctor.remote() == ["patient"] and await call.patient.remote() == ["doctor"]
+
+
+@pytest.mark.parametrize("kind", [CallOverSix], ids=["IPv6"])
+async def test_a_patient_with_ipv6_alone_reaches_the_server_directly_and_keeps_the_visit_with_ipv4(
+    call: CallOverSix,
+) -> None:
+    first = await call.patient.figures()
+    assert first["local"] == {"type": "host", "protocol": "udp"} and SIX["server"] in first["remote"], first
+    assert (await call.doctor.figures())["remote"] == f"{DESK}:{MEDIA_PORT}", "the doctor has IPv4"
+    call.line.readdress(call.home, "10.91.1.9")
+    await call.back(within=8)
+    then = await call.patient.figures()
+    assert then["remote"] == f"{SERVER}:{MEDIA_PORT}", then
+    call.line.readdress(call.home, "2001:db8:91:1::9")
+    await call.back(within=8)
+    assert SIX["server"] in (await call.patient.figures())["remote"]
+    assert not call.ended() and not await call.rejoined() and not await call.rejoined(call.doctor)
+    assert await call.doctor.remote() == ["patient"]
+
+
+@pytest.mark.parametrize("kind", [CallThroughSix], ids=["IPv6"])
+@pytest.mark.parametrize("options", [{"relay": True}], ids=["relay"])
+async def test_a_patient_with_ipv6_alone_reaches_a_server_with_ipv4_alone_through_the_relay(
+    call: CallThroughSix,
+) -> None:
+    figures = await call.patient.figures()
+    assert figures["local"] == {"type": "relay", "protocol": "udp"} and figures["remote"] == f"{DESK}:{MEDIA_PORT}"
+    assert not call.ended() and not await call.rejoined()

@@ -29,6 +29,7 @@ from qanun_telemedicine.sfu.pool import MediaPool
 
 from .conftest import next_port, own_address, until
 from .peer import Peer
+from .test_addresses import WITHOUT_SIX
 from .test_worker import Inside, talk
 
 pytestmark = pytest.mark.asyncio
@@ -419,9 +420,28 @@ async def test_a_token_is_told_to_nobody_but_whom_it_names_and_ends_in_time(mach
             identity.Token.read(text)
 
 
+async def test_a_node_calls_in_over_either_family_and_may_have_addresses_of_both(tmp_path: Path) -> None:
+    gateway = Gateway(tmp_path / "nodes", tmp_path / "media.sock", [own_address(), "2001:DB8:0::7"])
+    task = asyncio.create_task(gateway.serve("::", 0))
+    try:
+        await until(lambda: (tmp_path / "nodes.sock").exists() or task.done(), "the gateway listens")
+        for name, clinic in (("four", "https://127.0.0.1/"), ("six", "https://[::1]/")):
+            if name == "six" and WITHOUT_SIX:
+                continue
+            asked = Order("invite", name, by="somebody", addresses=["2001:db8::0:7", own_address(), "2001:db8::7"])
+            token = identity.Token.read((await order(tmp_path / "nodes.sock", asked))["token"])
+            member = await agent.join(tmp_path / name, clinic, token)
+            assert member.addresses == ["2001:db8::7", own_address()], "each is written in one way, and once"
+    finally:
+        gateway.finished.set()
+        await task
+
+
 async def test_an_invitation_names_addresses_that_the_relay_knows(machine: Machine) -> None:
     for wrong, words in (
         ({"addresses": ["203.0.113.9"]}, "not among the addresses"),
+        ({"addresses": ["2001:db8::9"]}, "not among the addresses"),
+        ({"addresses": ["fe80::9%lo"]}, "not among the addresses"),
         ({"addresses": []}, "--address"),
         ({"addresses": [own_address()], "seconds": 5.0}, "one minute"),
     ):

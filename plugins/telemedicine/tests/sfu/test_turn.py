@@ -1,6 +1,8 @@
 """The relay: a call through it works over UDP and TCP, and nobody can reach anything else through it."""
 
 import asyncio
+import errno
+import ipaddress
 import socket
 import stat
 from collections.abc import AsyncIterator
@@ -11,6 +13,7 @@ import pytest_asyncio
 from aioice import stun
 from playwright.async_api import Browser
 
+from qanun_telemedicine.sfu.addresses import link_local
 from qanun_telemedicine.turn import (
     TurnCredentials,
     TurnMissing,
@@ -25,14 +28,16 @@ from qanun_telemedicine.turn import (
 from .conftest import Clinic, next_port, own_address, until
 
 SECRET = "a-secret-of-the-appliance"
+#: An attribute that the client library does not know (RFC 8656).
+_FAMILY = (0x0017, "REQUESTED-ADDRESS-FAMILY", stun.pack_unsigned, stun.unpack_unsigned)
+stun.ATTRIBUTES_BY_NAME.setdefault(_FAMILY[1], _FAMILY)
 
 
 def settings(port: int, **more: object) -> TurnSettings:
     address = own_address()
     first = 21700 + port % 10 * 20
-    return TurnSettings(
-        "clinic.example", [address], [address], port=port, first_relay_port=first, last_relay_port=first + 60, **more
-    )  # type: ignore[arg-type]
+    whole = {"addresses": [address], "peers": [address], "first_relay_port": first, "last_relay_port": first + 60}
+    return TurnSettings("clinic.example", port=port, **(whole | more))  # type: ignore[arg-type]
 
 
 @pytest_asyncio.fixture
@@ -49,11 +54,12 @@ async def turn(tmp_path: Path) -> AsyncIterator[TurnServer]:
 class RelayClient:
     """Just enough of a TURN client to knock at doors."""
 
-    def __init__(self, server: TurnServer, credentials: TurnCredentials) -> None:
-        self._address = (server.settings.addresses[0], server.settings.port)
+    def __init__(self, server: TurnServer, credentials: TurnCredentials, host: str = "") -> None:
+        self._address = (host or server.settings.addresses[0], server.settings.port)
         self._credentials = credentials
         self._realm = self._nonce = ""
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_DGRAM)
         self._socket.settimeout(5)
 
     def close(self) -> None:
@@ -81,8 +87,10 @@ class RelayClient:
         text = f"{self._credentials.username}:{self._realm}:{self._credentials.password}"
         return hashlib.md5(text.encode(), usedforsecurity=False).digest()
 
-    def allocate(self) -> stun.Message:
-        return self.ask(stun.Method.ALLOCATE, REQUESTED_TRANSPORT=0x11000000)
+    def allocate(self, family: int = 0) -> stun.Message:
+        """`family`: 1 asks for IPv4, 2 for IPv6 (RFC 8656), 0 leaves it to the relay."""
+        wanted = {"REQUESTED_ADDRESS_FAMILY": family << 24} if family else {}
+        return self.ask(stun.Method.ALLOCATE, REQUESTED_TRANSPORT=0x11000000, **wanted)
 
 
 PRIVATE_PEERS = [
@@ -103,35 +111,101 @@ PRIVATE_PEERS = [
     "::ffff:127.0.0.1",
     "::ffff:10.0.0.1",
     "::ffff:169.254.169.254",
+    "::ffff:8.8.8.8",
     "64:ff9b::a00:1",
+    "64:ff9b:1::a00:1",
+    "2002:a00:1::1",
     "2001:db8::1",
+    "::",
+    "ff02::1",
+    "fe80::2",
+    "fec0::1",
+    "fd00:ec2::254",
 ]
 
 
-@pytest.mark.asyncio
-async def test_nobody_but_the_media_server_is_reachable_through_the_relay(turn: TurnServer) -> None:
-    def knock() -> tuple[dict[str, int | None], stun.Message]:
-        client = RelayClient(turn, ephemeral_credentials(SECRET, "patient", 60))
+class Knocked:
+    """What a relay that was asked at one address said to every peer, and to the media server's own address there."""
+
+    def __init__(self, turn: TurnServer, host: str, family: int, allowed: str) -> None:
+        client = RelayClient(turn, ephemeral_credentials(SECRET, "patient", 60), host)
         try:
-            allocated = client.allocate()
-            assert allocated.message_class == stun.Class.RESPONSE, allocated
-            refused = {}
-            for peer in PRIVATE_PEERS:
+            self.allocated = client.allocate(family)
+            assert self.allocated.message_class == stun.Class.RESPONSE, self.allocated
+            self.refused = {}
+            for peer in [*PRIVATE_PEERS, f"::ffff:{own_address()}"]:
                 for method, more in (
                     (stun.Method.CREATE_PERMISSION, {}),
                     (stun.Method.CHANNEL_BIND, {"CHANNEL_NUMBER": 0x4001}),
                 ):
                     answer = client.ask(method, XOR_PEER_ADDRESS=(peer, 80), **more)
-                    refused[f"{method.name} {peer}"] = (
+                    self.refused[f"{method.name} {peer}"] = (
                         answer.error_code if answer.message_class == stun.Class.ERROR else None
                     )
-            return refused, client.ask(stun.Method.CREATE_PERMISSION, XOR_PEER_ADDRESS=(own_address(), 21000))
+            self.allowed = client.ask(stun.Method.CREATE_PERMISSION, XOR_PEER_ADDRESS=(allowed, 21000))
         finally:
             client.close()
 
-    refused, allowed = await asyncio.to_thread(knock)
-    assert {peer for peer, code in refused.items() if code is None} == set()
-    assert allowed.message_class == stun.Class.RESPONSE
+
+@pytest.mark.asyncio
+async def test_nobody_but_the_media_server_is_reachable_through_the_relay(turn: TurnServer) -> None:
+    knocked = await asyncio.to_thread(Knocked, turn, own_address(), 0, own_address())
+    assert {peer for peer, code in knocked.refused.items() if code is None} == set()
+    assert knocked.allowed.message_class == stun.Class.RESPONSE
+
+
+def six() -> str:
+    """An address of IPv6 that this machine has for others; nobody is asked."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        probe.connect(("2001:db8::1", 9))
+        found = str(probe.getsockname()[0])
+    if link_local((found, 0)):
+        raise OSError(errno.EADDRNOTAVAIL, "only addresses of links")
+    return found
+
+
+@pytest_asyncio.fixture
+async def both(tmp_path: Path) -> AsyncIterator[TurnServer]:
+    """A relay that listens on both families and hands on to the media server's addresses of both."""
+    try:
+        addresses = [own_address(), six()]
+        server = TurnServer(settings(next_port(), addresses=addresses, peers=addresses), SECRET, tmp_path / "turn")
+    except TurnMissing as missing:
+        pytest.skip(str(missing))
+    except OSError as error:
+        pytest.skip(f"this machine has no address of IPv6: {error.strerror}")
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("family", "gives"), [(0, 4), (1, 4), (2, 6)], ids=["as usual", "IPv4", "IPv6"])
+async def test_a_phone_with_ipv6_alone_is_relayed_in_the_family_it_asks_for_and_to_nobody_else(
+    both: TurnServer, family: int, gives: int
+) -> None:
+    allowed = both.settings.peers[gives == 6]
+    knocked = await asyncio.to_thread(Knocked, both, six(), family, allowed)
+    assert ipaddress.ip_address(knocked.allocated.attributes["XOR-RELAYED-ADDRESS"][0]).version == gives
+    assert {peer for peer, code in knocked.refused.items() if code is None} == set()
+    assert knocked.allowed.message_class == stun.Class.RESPONSE
+
+
+def test_a_relay_whose_media_server_has_ipv6_alone_relays_in_ipv6(tmp_path: Path) -> None:
+    def told(addresses: list[str], peers: list[str]) -> list[str]:
+        return configuration(TurnSettings("clinic", addresses, peers), SECRET, tmp_path).splitlines()
+
+    usual = "allocation-default-address-family=ipv6"
+    assert usual in told(["2001:db8::5"], ["2001:db8::6"]) and usual in told(
+        ["192.0.2.5", "2001:db8::5"], ["2001:db8::6"]
+    )
+    both = told(["192.0.2.5", "2001:db8::5"], ["192.0.2.6", "2001:DB8:0::6", "2001:db8::6"])
+    assert usual not in both and {"listening-ip=2001:db8::5", "relay-ip=2001:db8::5"} <= set(both)
+    assert [line for line in both if line.startswith("allowed")] == [
+        "allowed-peer-ip=192.0.2.6",
+        "allowed-peer-ip=2001:db8::6",
+    ]
+    assert "denied-peer-ip=::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff" in both
 
 
 @pytest.mark.asyncio
@@ -179,7 +253,13 @@ def test_the_configuration_denies_first_and_has_no_side_doors(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"peers": []}, {"addresses": ["nonsense\nallow-loopback-peers"]}, {"realm": "a b"}, {"certificate": Path("/c")}],
+    [
+        {"peers": []},
+        {"peers": ["fe80::6%eth0"]},
+        {"addresses": ["nonsense\nallow-loopback-peers"]},
+        {"realm": "a b"},
+        {"certificate": Path("/c")},
+    ],
 )
 def test_settings_that_would_open_or_break_the_relay_are_refused(wrong: dict) -> None:
     with pytest.raises(ValueError):

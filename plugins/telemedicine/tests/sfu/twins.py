@@ -14,8 +14,9 @@ import pytest
 from pylibsrtp._binding import ffi, lib
 
 from qanun_telemedicine.sfu import engine_c, engine_c_readings, engine_python, engine_python_readings, native
-from qanun_telemedicine.sfu.datagrams import SLOT, raw_address
-from qanun_telemedicine.sfu.engine import Address, SrtpKeys
+from qanun_telemedicine.sfu.addresses import Address, raw_address
+from qanun_telemedicine.sfu.datagrams import SLOT
+from qanun_telemedicine.sfu.engine import SrtpKeys
 
 _ROOM = 2048
 

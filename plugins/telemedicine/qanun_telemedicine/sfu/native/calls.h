@@ -87,7 +87,7 @@ void qe_send_to(qe_engine *e, qe_transport *t, const uint8_t *address) {
 
 int qe_follow(qe_engine *e, qe_transport *t, const uint8_t *address) {
     enter(e);
-    bool other = !t->has_target || memcmp(t->target.raw, address, sizeof t->target.raw);
+    bool other = !t->has_target || !same_address(t->target.raw, address);
     memcpy(t->target.raw, address, sizeof t->target.raw);
     t->has_target = true;
     leave(e);

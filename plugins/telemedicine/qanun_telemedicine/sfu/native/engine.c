@@ -262,7 +262,7 @@ static void take(qe_engine *e, const uint8_t *address, uint8_t *data, uint32_t l
     }
     t->counters.received++;
     t->counters.received_octets += length;
-    if (!t->has_target || memcmp(t->target.raw, address, sizeof t->target.raw)) follow(e, t, address, now_ns);
+    if (!t->has_target || !same_address(t->target.raw, address)) follow(e, t, address, now_ns);
     struct packet packet;
     if (size < 0 || !parse_packet(&packet, data, (uint32_t)size)) {
         t->counters.rejected++;
@@ -332,7 +332,7 @@ static void *run(void *argument) {
             pthread_mutex_lock(&e->lock);
             send_repeats(e);
             for (int i = 0; i < datagrams; i++)
-                take(e, (const uint8_t *)&e->inbox.from[i], e->inbox.memory[i], e->inbox.headers[i].msg_len, now_ns);
+                take(e, e->inbox.from[i].raw, e->inbox.memory[i], e->inbox.headers[i].msg_len, now_ns);
             pthread_mutex_unlock(&e->lock);
             flush(&e->outbox, e->fd);
             signal_news(e);
@@ -357,6 +357,9 @@ qe_engine *qe_new(int fd, void *protect, void *unprotect) {
     qe_engine *e = calloc(1, sizeof *e);
     if (!e) return NULL;
     e->fd = fd;
+    int family = AF_INET6;
+    if (fd >= 0) getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &(socklen_t){sizeof family});
+    e->outbox.four = family == AF_INET;
     memcpy(&e->protect, &protect, sizeof protect);
     memcpy(&e->unprotect, &unprotect, sizeof unprotect);
     e->last_repeat = &e->repeats;

@@ -1,8 +1,8 @@
 /* What the C engine offers to Python. Plain declarations only: cffi reads this file as well as the compiler.
  *
- * Addresses are the first eight bytes of a sockaddr_in. Times are CLOCK_MONOTONIC in nanoseconds. Handles stay valid
- * until their *_remove; the caller keeps the libsrtp sessions alive until then. Every function may be called from any
- * thread. */
+ * Addresses are 24 bytes, the beginning of a sockaddr_in6, and IPv4 is written as IPv6 writes it (see addresses.py), whatever
+ * the socket is. Times are CLOCK_MONOTONIC in nanoseconds. Handles stay valid until their *_remove; the caller keeps the
+ * libsrtp sessions alive until then. Every function may be called from any thread. */
 
 typedef struct qe_engine qe_engine;
 typedef struct qe_transport qe_transport;
@@ -112,7 +112,7 @@ typedef struct {
     uint32_t serial; /* of a transport (RTCP, moved) or a track */
     int32_t rid;
     int64_t at_ns;
-    uint8_t address[8];
+    uint8_t address[24];
 } qe_event;
 
 /* `fd` is a bound UDP socket that stays the caller's. -1 makes an engine for tests: nothing is sent, see qe_output. */

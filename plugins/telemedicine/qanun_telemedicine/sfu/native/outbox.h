@@ -16,13 +16,21 @@
 #define UDP_SEGMENT 103
 #endif
 
+/* The first 24 bytes of a sockaddr_in6: family, port, an empty flow label, the address; IPv4 as IPv6 writes it. */
 typedef struct {
-    uint8_t raw[8]; /* family, port, IPv4 address, as the kernel writes them */
+    uint8_t raw[24];
 } address_t;
+
+/* What the kernel writes and wants. */
+union name {
+    uint8_t raw[sizeof(struct sockaddr_in6)];
+    struct sockaddr_in6 six;
+    struct sockaddr_in four;
+};
 
 struct inbox {
     uint8_t memory[RECEIVE][SLOT];
-    struct sockaddr_in from[RECEIVE];
+    union name from[RECEIVE];
     struct iovec vectors[RECEIVE];
     struct mmsghdr headers[RECEIVE];
 };
@@ -39,17 +47,34 @@ struct outbox {
         bool open;
     } run[SEND];
     uint32_t next[SEND]; /* the slot of the same run after this one */
-    struct sockaddr_in names[SEND];
+    union name names[SEND];
     struct iovec vectors[SEND];
     struct mmsghdr headers[SEND];
     union {
         struct cmsghdr align;
         uint8_t room[CMSG_SPACE(sizeof(uint16_t))];
     } controls[SEND];
+    bool four;  /* the socket is for IPv4 alone: this machine has no IPv6 */
     bool whole; /* the kernel does not cut; found out when it refuses */
     uint32_t refusals;
     _Atomic uint64_t unsent, joined;
 };
+
+static const uint8_t MAPPED[12] = {[10] = 0xFF, [11] = 0xFF};
+
+static bool same_address(const uint8_t *one, const uint8_t *other) {
+    return !memcmp(one, other, sizeof(address_t));
+}
+
+/* From a socket for IPv4 alone, as every other address. */
+static void from_four(union name *name) {
+    struct sockaddr_in given = name->four;
+    memset(name, 0, sizeof *name);
+    name->six.sin6_family = AF_INET6;
+    name->six.sin6_port = given.sin_port;
+    memcpy(name->six.sin6_addr.s6_addr, MAPPED, sizeof MAPPED);
+    memcpy(name->six.sin6_addr.s6_addr + sizeof MAPPED, &given.sin_addr, sizeof given.sin_addr);
+}
 
 static int receive_batch(struct inbox *in, int fd) {
     for (int i = 0; i < RECEIVE; i++) {
@@ -57,12 +82,21 @@ static int receive_batch(struct inbox *in, int fd) {
         in->headers[i].msg_hdr = (struct msghdr){
             .msg_name = &in->from[i], .msg_namelen = sizeof in->from[i], .msg_iov = &in->vectors[i], .msg_iovlen = 1};
     }
-    return recvmmsg(fd, in->headers, RECEIVE, MSG_DONTWAIT, NULL);
+    int count = recvmmsg(fd, in->headers, RECEIVE, MSG_DONTWAIT, NULL);
+    for (int i = 0; i < count; i++)
+        if (in->from[i].four.sin_family == AF_INET) from_four(&in->from[i]);
+    return count;
 }
 
-static void name_of(address_t address, struct sockaddr_in *name) {
+/* Its length. IPv6 stays what it is on a socket for IPv4 alone, and is refused by the kernel. */
+static socklen_t name_of(const struct outbox *o, const address_t *address, union name *name) {
     memset(name, 0, sizeof *name);
-    memcpy(name, address.raw, sizeof address.raw);
+    memcpy(name, address, sizeof *address);
+    if (!o->four || memcmp(name->six.sin6_addr.s6_addr, MAPPED, sizeof MAPPED)) return sizeof name->six;
+    struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = name->six.sin6_port};
+    memcpy(&four.sin_addr, name->six.sin6_addr.s6_addr + sizeof MAPPED, sizeof four.sin_addr);
+    name->four = four;
+    return sizeof name->four;
 }
 
 /* Gather slots into runs. The order per address is kept; only the last segment of a run may be shorter. */
@@ -73,7 +107,7 @@ static void gather(struct outbox *o) {
         /* Looked for from the end: neighbours mostly go to the same few addresses. */
         if (!o->whole)
             for (uint32_t back = o->runs; back--;)
-                if (!memcmp(&o->to[o->run[back].first], &o->to[i], sizeof o->to[i])) {
+                if (same_address(o->to[o->run[back].first].raw, o->to[i].raw)) {
                     if (o->run[back].open && o->lengths[i] <= o->run[back].size && o->run[back].count < CUT_MOST &&
                         (o->run[back].count + 1) * o->run[back].size < CUT_BYTES)
                         at = back;
@@ -95,9 +129,9 @@ static void gather(struct outbox *o) {
 }
 
 static void send_whole(struct outbox *o, int fd, uint32_t run) {
+    const struct msghdr *header = &o->headers[run].msg_hdr;
     for (uint32_t i = o->run[run].first, left = o->run[run].count; left--; i = o->next[i])
-        if (sendto(fd, o->memory[i], o->lengths[i], 0, (struct sockaddr *)&o->names[run], sizeof o->names[run]) < 0)
-            o->unsent++;
+        if (sendto(fd, o->memory[i], o->lengths[i], 0, header->msg_name, header->msg_namelen) < 0) o->unsent++;
 }
 
 static void flush(struct outbox *o, int fd) {
@@ -106,9 +140,9 @@ static void flush(struct outbox *o, int fd) {
     uint32_t at = 0;
     for (uint32_t run = 0; run < o->runs; run++) {
         uint32_t count = o->run[run].count, i = o->run[run].first;
-        name_of(o->to[i], &o->names[run]);
         struct msghdr *header = &o->headers[run].msg_hdr;
-        *header = (struct msghdr){.msg_name = &o->names[run], .msg_namelen = sizeof o->names[run],
+        socklen_t length = name_of(o, &o->to[i], &o->names[run]);
+        *header = (struct msghdr){.msg_name = &o->names[run], .msg_namelen = length,
                                   .msg_iov = &o->vectors[at], .msg_iovlen = count};
         for (uint32_t left = count; left--; i = o->next[i])
             o->vectors[at++] = (struct iovec){o->memory[i], o->lengths[i]};

@@ -102,7 +102,9 @@ static void red(const uint8_t *data, uint32_t size) {
 /* A whole engine: one who sends every codec, one who gets it. Each piece of the input is one datagram or one order. */
 static void demux(const uint8_t *data, uint32_t size) {
     enum { TRACKS = 5 };
-    static const uint8_t here[2][8] = {{2, 0, 4, 1, 127, 0, 0, 1}, {2, 0, 4, 2, 127, 0, 0, 1}};
+    /* One of IPv6, one of IPv4. */
+    static const uint8_t here[2][24] = {{10, 0, 4, 1, [8] = 0x20, 1, 0x0d, 0xb8, [23] = 1},
+                                        {10, 0, 4, 2, [18] = 0xFF, 0xFF, 127, 0, 0, 1}};
     void *functions[2];
     int (*calls[2])(void *, void *, int *) = {with_trailer, as_it_is};
     memcpy(functions, calls, sizeof functions);
@@ -134,7 +136,7 @@ static void demux(const uint8_t *data, uint32_t size) {
     }
     qe_tap(e, tracks[2], 1);
     int64_t clock_ns = 1000000000;
-    uint8_t raw[8], out[SLOT];
+    uint8_t raw[24], out[SLOT];
     const uint8_t *records;
     while (size > 2) {
         uint32_t what = data[0], length = (data[1] & 7u) << 8 | data[2];
