@@ -45,6 +45,9 @@ async def test_a_record_closed_to_who_leads_the_group_takes_its_patients_seat(cl
     assert (await leader.join())["type"] == "answer"
     room = (await group.call()).room
     await leader.page.sees(lambda state: len(state["people"]) == 3, "three are in the call")
+    for phone, text in ((phones[0], "only for the group"), (phones[1], "for everybody")):
+        phone.page.send("say", id=str(uuid.uuid4()), text=text)
+        await leader.page.hears("said", text=text)
     # Both are told, the seat is free, and the others stay.
     await close(clinic, amina.patient, clinic.users["nurse"].id)
     told = await phones[0].page.sees(lambda state: state["group"]["apart"], "the patient is told")
@@ -69,11 +72,13 @@ async def test_a_record_closed_to_who_leads_the_group_takes_its_patients_seat(cl
     assert await youssef.noted("telemedicine.group.apart") == []
     page = (await (await clinic.client("doctor")).get(group.href)).text
     assert "record closed to you" in page and str(amina.patient.id) not in page
+    assert "for everybody" in page and "only for the group" not in page
     # Open again, they come back.
     async with clinic.context("administrator") as ctx:
         await closed.open_record(ctx, amina.patient.id)
     assert (await phones[0].join())["type"] == "answer"
     await leader.page.sees(lambda state: len(state["people"]) == 3, "and is there again")
+    assert "only for the group" in (await (await clinic.client("doctor")).get(group.href)).text
 
 
 async def test_who_leads_it_and_comes_later_sees_nothing_of_whose_record_is_closed_to_them(clinic, gather, worker):  # noqa: F811

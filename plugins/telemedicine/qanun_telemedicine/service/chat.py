@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import select
 
-from qanun.api import N_, Conflict, Context, Invalid, ResourceRef, new_id
+from qanun.api import N_, Conflict, Context, Invalid, ResourceRef, closed_to, new_id
 from qanun_telemedicine.models import IN_PROGRESS, WAITING, ChatMessage, Consultation, Participant
 
 MOST_LETTERS = 2000
@@ -43,7 +43,8 @@ async def say(ctx: Context, row: Consultation, person: Participant, client_id: u
 async def said(
     ctx: Context, consultation_id: uuid.UUID, *, after: uuid.UUID | None = None, since: datetime | None = None
 ) -> list[tuple[ChatMessage, Participant]]:
-    """The newest lines, oldest first; with `after`, only what came after that line, with `since` from then on."""
+    """The newest lines, oldest first; with `after`, only what came after that line, with `since` from then on. What a patient of
+    a group wrote is read by no staff to whom their record is closed."""
     statement = (
         select(ChatMessage, Participant)
         .join(Participant, Participant.id == ChatMessage.participant_id)
@@ -57,4 +58,8 @@ async def said(
         # By time and not by id: two processes' ids of one millisecond have no order.
         written = select(ChatMessage.sent_at).where(ChatMessage.id == after).scalar_subquery()
         statement = statement.where(ChatMessage.sent_at >= written, ChatMessage.id != after)
-    return [(line, person) for line, person in reversed((await ctx.db.execute(statement)).all())]
+    found = [(line, person) for line, person in reversed((await ctx.db.execute(statement)).all())]
+    if ctx.actor.kind != "user":
+        return found
+    shut = await closed_to(ctx, [person.patient_id for _, person in found if person.patient_id])
+    return [(line, person) for line, person in found if person.patient_id not in shut]
