@@ -129,3 +129,24 @@ const sent = (one) => one.parameters.encodings.filter(({ active }) => active).ma
 console.log(JSON.stringify([sent(camera), camera.set, sent(screen), screen.set, faults]));
 """
     assert run("layers.js", script) == [["h"], 1, ["f"], 0, ["no", "no"]]
+
+
+@pytest.mark.parametrize(
+    ("found", "picture", "weak"),
+    [
+        ({"room": 2000, "kbit": 800}, True, False),
+        ({"room": 2000, "kbit": 20}, True, False),  # a camera in the dark sends little, and the way is not to blame
+        ({"room": 90, "kbit": 80}, True, True),
+        ({"room": None, "kbit": 80}, True, True),  # where the browser does not say what the way would carry
+        ({"room": None, "kbit": 800}, True, False),
+        ({"room": 2000, "kbit": 800, "video": False}, True, True),  # nothing of the picture came back
+        ({"room": 2000, "kbit": 30, "video": False}, False, False),  # there is no camera
+        ({"room": 2000, "kbit": 800, "loss": 0.08}, True, True),
+        ({"room": 2000, "kbit": 30, "loss": 0.08, "video": False}, False, True),
+    ],
+)
+def test_a_way_is_weak_by_what_it_carries_and_not_by_what_the_camera_shows(
+    found: dict[str, object], picture: bool, weak: bool
+) -> None:
+    trip = json.dumps({"loss": 0, "video": True, **found})
+    assert run("figures.js", f"console.log(JSON.stringify(weak({trip}, {json.dumps(picture)})))") is weak

@@ -1,9 +1,13 @@
-// What a peer connection says of itself, in one round: round trip, loss, bitrates, and what was received of each kind.
+// What a peer connection says of itself, in one round: round trip, loss, bitrates, and what was received of each kind; and what is too little for a call.
+
+// Below this the picture stops at times (kbit/s); above that loss (0..1) words are missed.
+const NARROW_KBIT = 150;
+const LOSSY = 0.05;
 
 /** `before` is the last measurement: rates and loss are reckoned from there. */
 export async function figures(peer, before) {
   const report = await peer.getStats();
-  const stats = { at: performance.now(), rtt: null, relayed: false, protocol: null, sent: 0, received: 0, lost: 0, packets: 0, frames: 0, fps: 0, freezes: 0, samples: 0, width: 0, path: null };
+  const stats = { at: performance.now(), rtt: null, relayed: false, protocol: null, sent: 0, received: 0, lost: 0, packets: 0, frames: 0, fps: 0, freezes: 0, samples: 0, width: 0, path: null, room: null };
   let pair = null;
   const byId = new Map();
   report.forEach((one) => byId.set(one.id, one));
@@ -25,6 +29,8 @@ export async function figures(peer, before) {
   if (pair) {
     // What went over the way itself: pictures, sound and what is told about them, but no checks of the way.
     stats.way = { id: pair.id, sent: pair.bytesSent ?? 0, received: pair.bytesReceived ?? 0 };
+    // What the way would carry, as the browser reckons it; Firefox does not say.
+    stats.room = pair.availableOutgoingBitrate ?? null;
     stats.rtt = pair.currentRoundTripTime === undefined ? null : pair.currentRoundTripTime * 1000;
     const local = byId.get(pair.localCandidateId);
     stats.relayed = local?.candidateType === "relay";
@@ -38,4 +44,13 @@ export async function figures(peer, before) {
     stats.loss = lost / Math.max(1, lost + stats.packets - before.packets);
   }
   return stats;
+}
+
+/**
+ * Whether what `roundTrip` found is too little, with a camera (`picture`) or without. A camera that shows little, in the dark or
+ * behind its lid, sends little on any way: what the way would carry is asked first.
+ */
+export function weak(trip, picture) {
+  if (trip.loss > LOSSY) return true;
+  return picture && (!trip.video || (trip.room ?? trip.kbit) < NARROW_KBIT);
 }

@@ -9,7 +9,8 @@ const MEASURE_MS = 4_000;
 const LOOK_MS = 500;
 
 /**
- * Resolves to { ok, audio, video, rtt (ms), loss (0..1), kbit (per second, what came back), relayed } or { ok: false, reason }.
+ * Resolves to { ok, audio, video, rtt (ms), loss (0..1), kbit (per second, what came back), room (kbit per second that the way out
+ * would carry, null where the browser does not say), relayed } or { ok: false, reason }.
  * `signal` (an AbortSignal) ends it early with reason "stopped". `sealed`: as an encrypted call, so that the server reads nothing.
  */
 export async function roundTrip({ line, iceServers, stream, policy = "all", signal, sealed = false }) {
@@ -58,6 +59,7 @@ export async function roundTrip({ line, iceServers, stream, policy = "all", sign
       rtt: Math.round(out.stats?.rtt ?? last.rtt ?? 0),
       loss: lost / Math.max(1, lost + last.packets - first.packets),
       kbit: Math.round(((last.received - first.received) * 8) / seconds / 1000),
+      room: out.stats?.room ? Math.round(out.stats.room / 1000) : null,
       relayed: Boolean(out.stats?.relayed || last.relayed),
     };
   } finally {

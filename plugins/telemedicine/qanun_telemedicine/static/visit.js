@@ -2,6 +2,7 @@
 
 import { Call } from "./call.js";
 import { chime, closeStream, meter, relayAnswers } from "./devices.js";
+import { weak } from "./figures.js";
 import { Group } from "./group.js";
 import { Line } from "./line.js";
 import { roundTrip } from "./roundtrip.js";
@@ -87,9 +88,6 @@ function ready() {
   one("[data-again]").hidden = usable;
 }
 
-// Below this the picture stops at times (kbit/s); above that loss (0..1) words are missed.
-const NARROW_KBIT = 150;
-const LOSSY = 0.05;
 let trial = null;
 
 /** Whether a call would work from here: tried, not guessed. */
@@ -109,7 +107,7 @@ async function network(servers) {
   else if (trip && !trip.ok) {
     works = false;
     mark("network", "bad", words["network-blocked"]);
-  } else if (trip && (trip.loss > LOSSY || (call.stream?.getVideoTracks().length && (!trip.video || trip.kbit < NARROW_KBIT)))) mark("network", "warn", words["network-weak"]);
+  } else if (trip && weak(trip, call.stream?.getVideoTracks().length > 0)) mark("network", "warn", words["network-weak"]);
   else if (relay === false) mark("network", "warn", words["network-narrow"]);
   else mark("network", "ok", trip ? words["network-tried"].replace("{n}", `\u2066${trip.rtt} ms\u2069`) : words["network-good"]);
   one("[data-help]").hidden = works && Boolean(call.stream?.getAudioTracks().length);
