@@ -4,6 +4,7 @@ Findings are codes with values; their sentences stand in `sentences`, so that th
 the same in every language.
 """
 
-from qanun_appliance.doctor.round import Finding, Level, examine, worst, written
+from qanun_appliance.doctor.finding import Finding, Level
+from qanun_appliance.doctor.round import examine, worst, written
 
 __all__ = ["Finding", "Level", "examine", "worst", "written"]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from datetime import UTC, datetime
 from typing import Any
 
-from qanun_appliance.doctor.round import Finding, crit, ok, warn
+from qanun_appliance.doctor.finding import Finding, crit, ok, report, warn
 from qanun_appliance.places import Places
 from qanun_appliance.site import Site
 
@@ -16,15 +15,6 @@ _BACKUP_H, _BACKUP_ALARM_H = 30, 54
 _DRILL_H = 54
 _LOG_MIN = 15
 _SPACE = 0.15
-
-
-def report(places: Places, name: str) -> dict[str, Any]:
-    """The newest report of one kind; empty when there is none."""
-    try:
-        found = json.loads((places.reports / f"{name}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def hours_since(moment: str, now: datetime | None = None) -> float:

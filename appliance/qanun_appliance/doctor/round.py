@@ -4,47 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any
 
 from qanun.api import QanunError, SystemService
+from qanun_appliance.doctor import checks, keeping
+from qanun_appliance.doctor.finding import ORDER, Finding, Level, crit
 from qanun_appliance.places import Places
 from qanun_appliance.secrets import give, write_private
 
-Level = Literal["ok", "info", "warn", "crit"]
-_ORDER: tuple[Level, ...] = ("ok", "info", "warn", "crit")
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """`code` names a sentence, `values` fill it. `warn` wants a person this week, `crit` today."""
-
-    code: str
-    level: Level
-    values: dict[str, Any] = field(default_factory=dict)
-
-
-def ok(code: str, **values: Any) -> Finding:
-    return Finding(code, "ok", values)
-
-
-def warn(code: str, **values: Any) -> Finding:
-    return Finding(code, "warn", values)
-
-
-def crit(code: str, **values: Any) -> Finding:
-    return Finding(code, "crit", values)
-
 
 def worst(findings: Iterable[Finding]) -> Level:
-    return max((finding.level for finding in findings), key=_ORDER.index, default="ok")
+    return max((finding.level for finding in findings), key=ORDER.index, default="ok")
 
 
 def examine(places: Places, services: Sequence[SystemService]) -> list[Finding]:
     """Everything, the worst first and otherwise in the order of the round."""
-    from qanun_appliance.doctor import checks, keeping
     from qanun_appliance.site import load_site
     from qanun_appliance.site_table import SiteFault
 
@@ -81,7 +58,7 @@ def examine(places: Places, services: Sequence[SystemService]) -> list[Finding]:
             # A check that cannot look is no reason not to look at the rest.
             name = getattr(check, "__name__", "check")
             found.append(Finding("check.failed", "info", {"why": f"{name}: {error}"}))
-    return sorted(found, key=lambda finding: -_ORDER.index(finding.level))
+    return sorted(found, key=lambda finding: -ORDER.index(finding.level))
 
 
 def written(places: Places, findings: Sequence[Finding]) -> dict[str, Any]:
