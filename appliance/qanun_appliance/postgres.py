@@ -18,8 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
 from qanun.api import ConfigurationError, Unavailable
 from qanun_appliance.places import Places
 from qanun_appliance.secrets import write_private
@@ -136,6 +134,8 @@ class Aside:
         return f"postgresql://{role}@/{database}?host={self.sockets}"
 
     def __enter__(self) -> Aside:
+        import psycopg  # most who look at a cluster's files never ask it anything
+
         self.sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
         access = self.sockets / "pg_hba.conf"
         # Whoever can enter the folder is root or PostgreSQL's account; nobody else gets as far as the socket.

@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-
 from qanun_appliance.places import DATA, Places
 from qanun_appliance.secrets import give, write_private
 from qanun_appliance.site import Site
@@ -71,6 +68,9 @@ def relay_certificate(site: Site, places: Places) -> Literal["", "first", "renew
 
 
 def _belong_together(chain: bytes, key: bytes) -> bool:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
     try:
         public = x509.load_pem_x509_certificate(chain).public_key()
         private = serialization.load_pem_private_key(key, None)

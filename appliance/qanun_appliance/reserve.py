@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from qanun_appliance.backup.take import note
 from qanun_appliance.places import Places
+from qanun_appliance.reports import note
 
 NAME = "reserve"
 REPORT = "disk"

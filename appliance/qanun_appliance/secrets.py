@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qanun.api import ConfigurationError
-from qanun_appliance.local_ca import server_certificate
 from qanun_appliance.places import Places
 from qanun_appliance.site import Site
-from qanun_appliance.trust import profile
 
 #: Letters and digits that nobody mistakes for one another when they are read from paper.
 _ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
@@ -92,6 +90,10 @@ def give(path: Path, places: Places, owner: str, group: str) -> None:
 
 
 def _certificate(site: Site, places: Places, addresses: Sequence[str]) -> list[str]:
+    # Whoever only writes a file does not load what certificates take.
+    from qanun_appliance.local_ca import server_certificate
+    from qanun_appliance.trust import profile
+
     if site.certificate.kind == "acme":
         return []
     served = places.tls / "server.crt"

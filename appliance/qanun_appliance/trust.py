@@ -6,7 +6,6 @@ import io
 import plistlib
 import uuid
 
-import segno
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
@@ -44,6 +43,8 @@ def fingerprint(root_pem: bytes) -> str:
 
 def square(text: str) -> bytes:
     """A QR code as SVG, dark on light whatever the page's colours are: cameras want it so."""
+    import segno
+
     target = io.BytesIO()
     segno.make(text, error="m", micro=False).save(
         target, kind="svg", scale=5, border=3, dark="#000", light="#fff", xmldecl=False

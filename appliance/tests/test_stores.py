@@ -23,7 +23,8 @@ from qanun_appliance.backup import back_up, drill, restore, store_at
 from qanun_appliance.backup.restic import Damaged, explained
 from qanun_appliance.backup.restore import Wish
 from qanun_appliance.backup.store import public_key
-from qanun_appliance.backup.take import note, where
+from qanun_appliance.backup.take import where
+from qanun_appliance.reports import note
 from qanun_appliance.secrets import ensure_store_key
 
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/sbin")

@@ -15,8 +15,9 @@ from qanun_appliance.backup.rebuild import chosen, database_of, facts_now, facts
 from qanun_appliance.backup.restic import Damaged, Restic
 from qanun_appliance.backup.sets import BackupSet
 from qanun_appliance.backup.store import repository
-from qanun_appliance.backup.take import BASE, Say, held, note
+from qanun_appliance.backup.take import BASE, Say, held
 from qanun_appliance.places import Places
+from qanun_appliance.reports import note
 from qanun_appliance.site import Site
 
 _SAMPLES = 25

@@ -18,9 +18,10 @@ from qanun.api import Conflict
 from qanun_appliance.backup.facts import differences, rows
 from qanun_appliance.backup.rebuild import chosen, database_of, facts_now, facts_of, refuse, verify_audit
 from qanun_appliance.backup.restic import Damaged, Restic
-from qanun_appliance.backup.take import Say, note
+from qanun_appliance.backup.take import Say
 from qanun_appliance.places import Places
 from qanun_appliance.postgres import hand_over, read_marker, write_marker
+from qanun_appliance.reports import note
 from qanun_appliance.secrets import give
 
 #: (folder, account): what is put in place of the present.

@@ -29,7 +29,7 @@ from qanun_appliance.backup.restic import Restic
 from qanun_appliance.backup.sets import BackupSet, dispensable, gathered, new_name
 from qanun_appliance.backup.store import repository
 from qanun_appliance.places import Places
-from qanun_appliance.secrets import write_private
+from qanun_appliance.reports import note
 from qanun_appliance.site import BACKUP_MOUNT, Site
 
 LIVE = "postgresql://postgres@/qanun?host=/run/postgresql"
@@ -284,16 +284,4 @@ def _words(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:500]
 
 
-def note(places: Places, what: str, report: dict[str, Any]) -> None:
-    """The newest report of one kind, and when it last went well: what the pages and the doctor read."""
-    path = places.reports / f"{what}.json"
-    before: dict[str, Any] = {}
-    with suppress(OSError, ValueError):
-        before = json.loads(path.read_text(encoding="utf-8"))
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    last_well = now if report.get("well") else before.get("last_well", "")
-    kept = {name: before[name] for name in ("used", "free", "total", "sets", "oldest", "where") if name in before}
-    write_private(path, json.dumps({**kept, **report, "at": now, "last_well": last_well}, indent=1).encode(), 0o644)
-
-
-__all__ = ["LIVE", "Live", "back_up", "back_up_log", "beside", "mark", "note", "repository"]
+__all__ = ["LIVE", "Live", "back_up", "back_up_log", "beside", "mark", "repository"]

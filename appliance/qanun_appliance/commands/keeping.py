@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qanun.api import CliCommand
-from qanun_appliance.backup.restic import WrongBackupKey
 from qanun_appliance.commands.setting_up import parser, places_of, services
 from qanun_appliance.places import Places
 from qanun_appliance.site import load_site
@@ -115,7 +114,7 @@ def restore_command(arguments: Sequence[str]) -> int:
 
 def backup_store_command(arguments: Sequence[str]) -> int:
     """0 reached (with backups in it or still empty), 1 not, with the reason."""
-    from qanun_appliance.backup import store_at
+    from qanun_appliance.backup import WrongBackupKey, store_at
     from qanun_appliance.backup.store import public_key
     from qanun_appliance.secrets import ensure_store_key
 
@@ -146,7 +145,7 @@ def backup_store_command(arguments: Sequence[str]) -> int:
 
 def recovery_key_command(arguments: Sequence[str]) -> int:
     """Show the keys on a terminal only, and note that somebody typed their last groups back. The disk's leaves the machine."""
-    from qanun_appliance.backup.take import note
+    from qanun_appliance.reports import note
 
     words = parser("recovery-key", "show the recovery key once more, and prove that it was written down")
     words.add_argument("--verify", metavar="LAST", help="the last group of the key as it stands on paper")

@@ -9,18 +9,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from packaging.version import Version
-
 from qanun.api import CliCommand, Unavailable
 from qanun_appliance.commands.setting_up import parser, places_of
 from qanun_appliance.places import Places, running_release
-from qanun_appliance.postgres import read_marker
 from qanun_appliance.site import load_site
-from qanun_appliance.update.bundle import POSTGRESQL
 
 
 def update_command(arguments: Sequence[str]) -> int:
     """0 done, 1 refused."""
+    from packaging.version import Version
+
     from qanun_appliance import update
 
     words = parser("update", "put a release beside the running one, start into it, go back")
@@ -70,6 +68,8 @@ def update_command(arguments: Sequence[str]) -> int:
 
 def wish_command(arguments: Sequence[str]) -> int:
     """What the administrator's page asks for; 0 done, 1 not, with the reason in a report."""
+    from packaging.version import Version
+
     from qanun_appliance import update
     from qanun_appliance.update import wishes
 
@@ -154,6 +154,9 @@ def _prove_apart(places: Places) -> None:
 
 def _revisions(places: Places) -> dict[str, str]:
     """Where each lineage's tables stand, as the product itself says it."""
+    from qanun_appliance.postgres import read_marker
+    from qanun_appliance.update.bundle import POSTGRESQL
+
     environment = {
         "QANUN_STATE_DIR": str(places.data), "QANUN_DATABASE_URL": "postgresql://qanun_owner@/qanun?host=/run/postgresql",
         "PATH": "/usr/bin:/bin",

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 from qanun.api import ConfigurationError, QanunError, Unavailable
 from qanun_appliance.addresses import own_addresses
 from qanun_appliance.apply import Outcome, apply, machine, settle
-from qanun_appliance.backup.take import note
 from qanun_appliance.local_ca import server_certificate
 from qanun_appliance.places import Places
+from qanun_appliance.reports import note
 from qanun_appliance.secrets import give, readable_key, write_private
 from qanun_appliance.site import Site, load_site
 from qanun_appliance.site_text import write_site

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import os
 import sys
@@ -175,6 +174,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _worker(options: argparse.Namespace) -> int:
+    import asyncio
     import signal
 
     import uvloop
@@ -204,6 +204,8 @@ def _keys_create(options: argparse.Namespace) -> int:
 
 
 def _demo_seed(options: argparse.Namespace) -> int:
+    import asyncio
+
     from qanun.app import assemble
     from qanun.app.demo import PASSWORD, seed
 
@@ -230,6 +232,8 @@ def _plugins_list(options: argparse.Namespace) -> int:
 
 
 def _audit_verify(options: argparse.Namespace) -> int:
+    import asyncio
+
     from qanun.app import assemble
     from qanun.app.worker import tenants
     from qanun.audit import verify
