@@ -11,7 +11,6 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -281,15 +280,30 @@ async def live(assembly: Any) -> None:
         assembly.runtime.live.start()
 
 
-@pytest_asyncio.fixture
-async def worker(assembly: Any, live: None, tmp_path: Path) -> AsyncIterator[Supervisor]:
-    """A media worker in a process of its own, known to the web application."""
-    media: Media
-    port = free_port(sockets.SOCK_DGRAM)
-    spec = WorkerSpec(tmp_path / "media.sock", f"0.0.0.0:{port}", [own_address()])
-    supervisor = Supervisor([spec], lambda _, event: media.heard(event))
+@pytest_asyncio.fixture(scope="session")
+async def supervised(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Supervisor, list[Media]]]:
+    """A media worker in a process of its own, and who hears of its events now: a start costs more than most tests."""
+    hearing: list[Media] = []
+    spec = WorkerSpec(
+        tmp_path_factory.mktemp("media") / "media.sock", f"0.0.0.0:{free_port(sockets.SOCK_DGRAM)}", [own_address()]
+    )
+    supervisor = Supervisor([spec], lambda _, event: hearing[-1].heard(event) if hearing else None)
     await supervisor.start(wait=90)
-    media = assembly.runtime.services[SERVICE] = Media(supervisor.clients[0])
+    yield supervisor, hearing
+    await supervisor.stop()
+
+
+@pytest_asyncio.fixture
+async def worker(assembly: Any, live: None, supervised: tuple[Supervisor, list[Media]]) -> AsyncIterator[Supervisor]:
+    """The media worker, empty, known to the web application."""
+    supervisor, hearing = supervised
+    client = supervisor.clients[0]
+    hearing.append(Media(client))
+    assembly.runtime.services[SERVICE] = hearing[-1]
     yield supervisor
     del assembly.runtime.services[SERVICE]
-    await supervisor.stop()
+    hearing.clear()
+    # A test may have ended it; its successor has no rooms.
+    await until(lambda: client.connected, "the worker serves again")
+    for room in await client.stats():
+        await client.close_room(room)

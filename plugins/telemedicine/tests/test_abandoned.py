@@ -143,7 +143,7 @@ async def test_a_group_that_nobody_ended_ends_for_each_in_it(clinic, gather):  #
 
 @pytest.mark.parametrize("served", [True, False], ids=["beside the web", "in a process of its own"])
 async def test_a_device_that_sends_on_alone_is_out_of_a_call_that_ended_by_itself(
-    clinic, other_clinic, book, worker, monkeypatch, tmp_path, served
+    clinic, other_clinic, book, worker, monkeypatch, served
 ):
     left, theirs = await book(clinic), await book(other_clinic)
     for one in (left, theirs):
@@ -156,7 +156,7 @@ async def test_a_device_that_sends_on_alone_is_out_of_a_call_that_ended_by_itsel
         await client.open_room(room)
     if not served:
         monkeypatch.delitem(runtime.services, SERVICE)
-        monkeypatch.setattr(runtime, "config", replace(runtime.config, media_socket=tmp_path / "media.sock"))
+        monkeypatch.setattr(runtime, "config", replace(runtime.config, media_socket=worker.specs[0].socket))
     await time_passes(clinic)
     await night(clinic)
     assert (await left.row()).state == "ended"
