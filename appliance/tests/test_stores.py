@@ -97,6 +97,8 @@ def store(shared_folder):
         server.wait(20)
 
 
+# Every push does it with a whole server (`ansible/tests/test_server.py`).
+@pytest.mark.long
 def test_a_clinic_is_saved_proven_and_restored_over_ssh_with_the_machines_own_key(box, store, shared_folder):
     site = dataclasses.replace(box.site, backup=dataclasses.replace(box.site.backup, target=store.target))
     with reports_kept(box):

@@ -89,7 +89,7 @@ def test_a_dependency_descriptor_is_read_as_it_was_written(mode: Mode, chains: i
     assert structure.target(3, 3) == 0, "what is not sent cannot be had"
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.binary(max_size=90))
 def test_any_bytes_are_a_payload_or_not_but_never_an_error(data: bytes) -> None:
     known = dependency.read(descriptor(FULL, (0, 0), 1, key=True, widths=WIDTHS), None)

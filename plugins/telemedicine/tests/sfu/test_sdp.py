@@ -241,7 +241,7 @@ def test_a_spoiled_offer_is_refused_with_a_code(code: str, spoil) -> None:
 LINES = CHROMIUM.split("\r\n")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(
         st.tuples(
@@ -264,14 +264,14 @@ def test_whatever_is_done_to_an_offer_it_is_answered_or_refused(changes: list[tu
     assert made.startswith("v=0\r\n") and "\n\n" not in made.replace("\r", "")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text())
 def test_any_text_is_refused_with_our_own_error(text: str) -> None:
     with pytest.raises(sdp.SdpError):
         sdp.parse(text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.sampled_from(sorted(sdp._ATTRIBUTES)), st.text(max_size=60))
 def test_any_value_of_any_attribute_is_read_or_refused(name: str, value: str) -> None:
     with contextlib.suppress(sdp.SdpError):
