@@ -55,15 +55,17 @@ class Where:
     database: str = "postgresql://postgres@/qanun?host=/run/postgresql"
     media: Path = Path("/run/qanun/media.sock")
     media_workers: int = 1
-    turn: tuple[str, int] | None = None
+    #: The relay, once for each family that this machine has.
+    turn: tuple[tuple[str, int], ...] = ()
 
 
 def where(site: Site) -> Where:
     addresses = own_addresses(site, wait=0)
     workers = media_workers(site, os.cpu_count() or 1)
+    families = {":" in address: address for address in reversed(addresses)} if site.turn.enabled else {}
     return Where(
-        turn=(addresses[0], site.turn.port) if site.turn.enabled and addresses else None, media_workers=workers
-    )  # fmt: skip
+        turn=tuple((families[six], site.turn.port) for six in (False, True) if six in families), media_workers=workers
+    )
 
 
 def probes(site: Site, places: Places, at: Where) -> list[Probe]:
@@ -136,21 +138,27 @@ def _media(at: Where) -> str:
 
 
 def _turn(at: Where) -> str:
-    """A STUN binding request (RFC 8489), the question every relay answers without knowing who asks."""
-    if at.turn is None:
+    """Whether it answers in every family."""
+    silent = [host for host, port in at.turn if not _answers_stun(host, port)]
+    if not at.turn:
         return "this machine has no address"
+    return "" if not silent else f"no answer in time at {', '.join(silent)}"
+
+
+def _answers_stun(host: str, port: int) -> bool:
+    """A STUN binding request (RFC 8489), the question every relay answers without knowing who asks."""
     ticket = secrets.token_bytes(12)
-    with socket.socket(socket.AF_INET6 if ":" in at.turn[0] else socket.AF_INET, socket.SOCK_DGRAM) as line:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as line:
         line.settimeout(1.0)
-        line.connect(at.turn)
+        line.connect((host, port))
         for _ in range(3):
             line.send(struct.pack(">HHI", 1, 0, _STUN_MAGIC) + ticket)
             with contextlib.suppress(TimeoutError):
                 answer = line.recv(2048)
                 # A relay that asks who one is answers with an error of its own: it is there.
                 if answer[:2] in {b"\x01\x01", b"\x01\x11"} and answer[8:20] == ticket:
-                    return ""
-    return "no answer in time"
+                    return True
+    return False
 
 
 def wait_until_well(

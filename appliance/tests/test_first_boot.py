@@ -2,6 +2,7 @@
 front of the true application, and what each part says when it is missing."""
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from qanun.app import SystemService
 from qanun.app.build import gather
 from qanun.testing.plugin import free_port
 from qanun_appliance.apply import apply
-from qanun_appliance.health import Probe, Where, definite, gate, probes
+from qanun_appliance.health import Probe, Where, definite, gate, probes, where
 from qanun_appliance.places import Places
 from qanun_appliance.postgres import account, hand_over, prepare_cluster_files, read_marker
 from qanun_appliance.render import Machine
@@ -175,7 +176,10 @@ async def test_the_true_application_answers_https_under_the_machine_s_own_author
 ):
     https, http, _, _ = proxy
     at = Where(
-        https=("127.0.0.1", https), database=postgres.superuser_url, media=places.root / "none", turn=("127.0.0.1", 1)
+        https=("127.0.0.1", https),
+        database=postgres.superuser_url,
+        media=places.root / "none",
+        turn=(("127.0.0.1", 1),),
     )
     found = {probe.name: probe.said for probe in await asyncio.to_thread(probes, parse_site(site_table), places, at)}
     assert found["web"] == "" and found["database"] == ""
@@ -258,10 +262,10 @@ async def test_a_real_relay_prepared_as_its_unit_does_and_a_media_socket_are_fou
         SERVICES,
         Machine(memory_mb=1024, cores=1, postgres_bin="/usr/lib/postgresql/17/bin"),
     )
-    port = free_port(socket.SOCK_DGRAM)
+    port, own = free_port(socket.SOCK_DGRAM), loopbacks()
     environment = {
         **os.environ, "QANUN_STATE_DIR": str(places.data), "QANUN_DATABASE_URL": "postgresql://nobody@/none",
-        "QANUN_TURN_SECRET_FILE": str(places.secrets / "turn-secret"), "QANUN_TURN_LISTEN": "127.0.0.1",
+        "QANUN_TURN_SECRET_FILE": str(places.secrets / "turn-secret"), "QANUN_TURN_LISTEN": ",".join(own),
         "QANUN_MEDIA_ADVERTISE": "127.0.0.1", "QANUN_TURN_PORT": str(port), "QANUN_TURN_TLS_PORT": str(free_port()),
         "QANUN_TURN_CERTIFICATE": str(places.tls / "server.crt"), "QANUN_TURN_CERTIFICATE_KEY": str(places.tls / "server.key"),
     }  # fmt: skip
@@ -281,7 +285,7 @@ async def test_a_real_relay_prepared_as_its_unit_does_and_a_media_socket_are_fou
         https=("127.0.0.1", 1),
         database=postgres.superuser_url,
         media=places.root / "media.sock",
-        turn=("127.0.0.1", port),
+        turn=tuple((address, port) for address in own),
     )
     try:
         for _ in range(600):
@@ -296,6 +300,35 @@ async def test_a_real_relay_prepared_as_its_unit_does_and_a_media_socket_are_fou
         media.close()
     gone = {one.name: one.said for one in await asyncio.to_thread(probes, parse_site(site_table), places, at)}
     assert gone["turn"]
+
+
+def loopbacks():
+    """An address of each family that this machine has."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        probe.bind(("::1", 0))
+        return ["127.0.0.1", "::1"]
+    return ["127.0.0.1"]
+
+
+def test_the_relay_is_asked_once_in_each_family(site_table):
+    def asked(*addresses):
+        site_table["media"] = {"advertise": list(addresses)}
+        return where(parse_site(site_table)).turn
+
+    both = (("192.0.2.5", 3478), ("2001:db8::5", 3478))
+    assert asked("192.0.2.5", "192.0.2.6", "2001:db8::5", "2001:db8::6") == both == asked("2001:db8::5", "192.0.2.5")
+    assert asked("2001:db8::5") == both[1:] and asked("192.0.2.5") == both[:1]
+    site_table["turn"] = {"enabled": False}
+    assert asked("192.0.2.5") == ()
+
+
+async def test_a_relay_that_is_silent_in_one_family_is_named_by_its_address(places, site_table, postgres):
+    silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with silent:
+        silent.bind(("127.0.0.1", 0))
+        at = Where(https=("127.0.0.1", 1), database=postgres.superuser_url, turn=(silent.getsockname(),))
+        found = await asyncio.to_thread(probes, parse_site(site_table), places, at)
+    assert {one.name: one.said for one in found}["turn"] == "no answer in time at 127.0.0.1"
 
 
 # --- the gate --------------------------------------------------------------------------------------------------------

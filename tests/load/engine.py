@@ -158,11 +158,11 @@ async def _serve(setting: dict[str, Any]) -> None:
         engine.send_to(name, (setting["address"], port))
         if number == 0:
             engine.publish(
-                name, TrackSpec("v", "p", "video", "video/VP8", 90000, 96, mid="0", extensions={_MID: 4, _SEND_TIME: 2})
+                name, TrackSpec("v", "p", "video", "vp8", 90000, 96, mid="0", extensions={_MID: 4, _SEND_TIME: 2})
             )
         else:
             numbers = 97, 0x5000 + number, 98, 0x6000 + number
-            sender = SenderSpec("s", "video", "video/VP8", 90000, *numbers, {_SEND_TIME: 3})
+            sender = SenderSpec("s", "video", "vp8", 90000, *numbers, {_SEND_TIME: 3})
             engine.add_sender(name, sender)
             engine.route(name, "s", "v")
     print(engine.address[1], flush=True)
