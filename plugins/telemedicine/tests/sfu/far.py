@@ -256,9 +256,13 @@ class CallFromFirefox(Call):
         )
         await firefox.__aenter__()
         self._closing.insert(0, lambda: firefox.__aexit__(None, None, None))
-        page = await firefox.page(f"http://{address}:{PAGE_PORT}")
+        page = await firefox.page(f"http://{shown((address, PAGE_PORT))}")
         await page.wait_for_function("window.ready")
         return Caller(page, name)
+
+
+class CallFromFirefoxOverSix(CallOverSix, CallFromFirefox):
+    """Firefox, with IPv6 alone."""
 
 
 class CallOnNode(Call):

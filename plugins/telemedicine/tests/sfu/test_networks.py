@@ -20,7 +20,18 @@ import pytest_asyncio
 
 from . import lab
 from .conftest import until
-from .far import DESK, MEDIA_PORT, SERVER, SIX, Call, CallFromFirefox, CallOnNode, CallOverSix, CallThroughSix
+from .far import (
+    DESK,
+    MEDIA_PORT,
+    SERVER,
+    SIX,
+    Call,
+    CallFromFirefox,
+    CallFromFirefoxOverSix,
+    CallOnNode,
+    CallOverSix,
+    CallThroughSix,
+)
 
 _MISSING = lab.missing()
 pytestmark = [
@@ -192,6 +203,16 @@ async def test_a_patient_with_ipv6_alone_reaches_the_server_directly_and_keeps_t
     assert SIX["server"] in (await call.patient.figures())["remote"]
     assert not call.ended() and not await call.rejoined() and not await call.rejoined(call.doctor)
     assert await call.doctor.remote() == ["patient"]
+
+
+@pytest.mark.parametrize("kind", [CallFromFirefoxOverSix], ids=["firefox"])
+async def test_firefox_with_ipv6_alone_reaches_the_server_directly(call: CallFromFirefoxOverSix) -> None:
+    assert SIX["server"] in (await call.patient.figures())["remote"]
+    call.line.set(cut=True)
+    await asyncio.sleep(3)
+    call.line.set(cut=False)
+    await call.back(within=5)
+    assert not call.ended() and not await call.rejoined()
 
 
 @pytest.mark.parametrize("kind", [CallThroughSix], ids=["IPv6"])
