@@ -102,7 +102,7 @@ def _web(site: Site, places: Places, at: Where) -> str:
         trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
     plain = socket.create_connection(at.https, timeout=_TRY_S)
     with plain, trust.wrap_socket(plain, server_hostname=site.hosts[0]) as line:
-        request = f"GET /health HTTP/1.1\r\nHost: {site.hosts[0]}\r\nConnection: close\r\n\r\n"
+        request = f"GET /health HTTP/1.1\r\nHost: {site.authority}\r\nConnection: close\r\n\r\n"
         line.sendall(request.encode("ascii"))
         answer = http.client.HTTPResponse(line)
         answer.begin()

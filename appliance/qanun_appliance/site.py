@@ -137,8 +137,13 @@ class Site:
     web_workers: int = 1
 
     @property
+    def authority(self) -> str:
+        """The first of its names as it stands in a page's address."""
+        return f"[{self.hosts[0]}]" if ":" in self.hosts[0] else self.hosts[0]
+
+    @property
     def base_url(self) -> str:
-        return f"https://{self.hosts[0]}"
+        return f"https://{self.authority}"
 
 
 def load_site(path: Path) -> Site:

@@ -59,7 +59,9 @@ def test_addresses_of_calls_may_be_of_either_family(site_table):
     site = parse_site(site_table)
     assert site.media_advertise == ("192.0.2.5", "2001:db8::5") and site.media_nodes == ("2001:db8::7",)
     site_table["network"] = {"mode": "static", "address": "2001:db8::5/64", "gateway": "fe80::1"}
-    assert parse_site(site_table).network.address == "2001:db8::5/64"
+    site_table["hosts"]["names"] = ["2001:db8::5"]
+    site = parse_site(site_table)
+    assert site.network.address == "2001:db8::5/64" and site.base_url == "https://[2001:db8::5]"
 
 
 def test_all_faults_are_told_at_once(site_table):

@@ -131,7 +131,7 @@ def address_environment(site: Site, addresses: Sequence[str]) -> dict[str, str]:
         # One of each family: browsers ask every relay that they are told of, and wait for the slowest.
         hosts = [*([four] if four else []), *([f"[{six}]"] if six else [])]
         urls = [f"turn:{host}:{site.turn.port}?transport={way}" for host in hosts for way in ("udp", "tcp")]
-        urls.append(f"turns:{site.hosts[0]}:{site.turn.tls_port}?transport=tcp")
+        urls.append(f"turns:{site.authority}:{site.turn.tls_port}?transport=tcp")
         lines |= {"QANUN_TURN_LISTEN": ",".join(addresses), "QANUN_TURN_URLS": ",".join(urls)}
     return lines
 

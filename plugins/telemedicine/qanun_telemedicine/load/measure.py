@@ -111,7 +111,7 @@ async def measure(load: Load) -> Figures:
             )
             client = MediaClient(path, timeout=20)
             try:
-                await client.start(wait=_PATIENCE_S)
+                await _started(client, process)
                 _share_processors(process.pid)
                 return await _fill(load, client, process.pid)
             except Exception as error:
@@ -126,6 +126,20 @@ async def measure(load: Load) -> Figures:
                 except TimeoutError:
                     with contextlib.suppress(ProcessLookupError):
                         process.kill()
+
+
+async def _started(client: MediaClient, process: asyncio.subprocess.Process) -> None:
+    """Raises RuntimeError as soon as the worker has ended, TimeoutError when it says nothing."""
+    answers, ended = asyncio.ensure_future(client.start(wait=_PATIENCE_S)), asyncio.ensure_future(process.wait())
+    try:
+        await asyncio.wait((answers, ended), return_when=asyncio.FIRST_COMPLETED)
+        if not answers.done():
+            raise RuntimeError(f"the media worker ended with {ended.result()}")
+        await answers
+    finally:
+        answers.cancel()
+        ended.cancel()
+        await asyncio.gather(answers, ended, return_exceptions=True)
 
 
 async def _fill(load: Load, client: MediaClient, pid: int) -> Figures:

@@ -54,6 +54,5 @@ def test_what_makes_no_sense_is_refused(wrong: list[str], capsys: pytest.Capture
 async def test_a_worker_that_does_not_come_up_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "_own_address", lambda: "192.0.2.77")
     monkeypatch.setattr(measure, "_free_port", lambda address: 9)
-    monkeypatch.setattr(measure, "_PATIENCE_S", 3.0)
     with pytest.raises(RuntimeError, match="assign requested address"):
         await measure.measure(Load(1, 2, 100, 1))
