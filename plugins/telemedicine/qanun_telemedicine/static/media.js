@@ -11,9 +11,9 @@
 // in advance: the server switches the tracks of others into them without asking again, and says which is whose.
 
 import { figures } from "./figures.js";
-import { describeLayers, layersOf, scale, sendOnly } from "./layers.js";
 import { byPerson } from "./received.js";
 import { Silence } from "./silence.js";
+import { Sources } from "./sources.js";
 import { Timers } from "./timers.js";
 
 const SPARE_SECTIONS = 2;
@@ -40,10 +40,6 @@ export class MediaSession extends EventTarget {
   #send;
   #iceServers;
   #policy;
-  #stream;
-  #simulcast;
-  #maxBitrate;
-  #scalability;
   #spares;
   #seal;
   #peer = null;
@@ -56,14 +52,11 @@ export class MediaSession extends EventTarget {
   #began = 0;
   #silence = new Silence();
   #timers = new Timers();
-  #sources = new Map();
-  #screen = null;
+  #sources;
   #assigned = [];
   #connection = null;
   #revision = -1;
   #early = null;
-  #audioSections = 0;
-  #videoSections = 0;
   #lastStats = null;
   #onOnline = () => this.#networkChanged();
 
@@ -82,14 +75,9 @@ export class MediaSession extends EventTarget {
     this.#send = send;
     this.#iceServers = iceServers;
     this.#policy = policy;
-    this.#stream = stream;
-    this.#simulcast = simulcast;
-    this.#maxBitrate = maxBitrate;
-    // Layers inside of one stream ("L3T3_KEY"), for codecs that have them; others leave it aside.
-    this.#scalability = scalability;
     this.#spares = spares;
-    /** Encrypts end to end (`sealing.js`); without it what is sent is encrypted as far as the server. */
     this.#seal = seal;
+    this.#sources = new Sources({ stream, simulcast, maxBitrate, scalability, seal });
     this.state = "new";
     this.quality = "good";
     /** Participant id → { camera: MediaStream, screen: MediaStream | null }. */
@@ -144,47 +132,18 @@ export class MediaSession extends EventTarget {
 
   /** Another camera or microphone, or none for a while (null), without negotiating. */
   async replaceTrack(kind, track) {
-    const entry = [...this.#sources].find(([, source]) => source === (kind === "audio" ? "microphone" : "camera"));
-    if (this.#stream) {
-      for (const old of this.#stream.getTracks().filter((one) => one.kind === kind && one !== track)) {
-        this.#stream.removeTrack(old);
-      }
-      if (track && !this.#stream.getTracks().includes(track)) this.#stream.addTrack(track);
-    } else if (track) {
-      this.#stream = new MediaStream([track]);
-    }
-    if (entry) await entry[0].sender.replaceTrack(track);
-    else if (track && this.#peer) {
-      this.#publish(track, kind === "audio" ? "microphone" : "camera");
-      await this.#offer();
-    }
+    if (await this.#sources.replace(kind, track)) await this.#offer();
   }
 
   /** Show a screen beside the camera. */
   async shareScreen(stream) {
-    this.#screen = stream;
-    const [track] = stream.getVideoTracks();
-    track.contentHint = "detail";
-    track.addEventListener("ended", () => this.stopScreen());
-    if (this.#peer) {
-      this.#publish(track, "screen");
-      await this.#offer();
-    }
+    const wanted = this.#sources.show(stream);
+    stream.getVideoTracks()[0].addEventListener("ended", () => this.stopScreen());
+    if (wanted) await this.#offer();
   }
 
   async stopScreen() {
-    const screen = this.#screen;
-    this.#screen = null;
-    if (!screen) return;
-    for (const track of screen.getTracks()) track.stop();
-    for (const [transceiver, source] of this.#sources) {
-      if (source === "screen") {
-        this.#sources.delete(transceiver);
-        await transceiver.sender.replaceTrack(null);
-        transceiver.direction = "inactive";
-      }
-    }
-    if (this.#peer) await this.#offer();
+    if (await this.#sources.hide()) await this.#offer();
   }
 
   get peerConnection() {
@@ -209,59 +168,20 @@ export class MediaSession extends EventTarget {
       bundlePolicy: "max-bundle",
     });
     this.#peer = peer;
-    this.#sources = new Map();
     this.#assigned = [];
-    this.#audioSections = 0;
-    this.#videoSections = 0;
     peer.addEventListener("connectionstatechange", () => peer === this.#peer && this.#connectionChanged());
     peer.addEventListener("iceconnectionstatechange", () => peer === this.#peer && this.#connectionChanged());
-    for (const track of this.#stream?.getTracks() ?? []) {
-      this.#publish(track, track.kind === "audio" ? "microphone" : "camera");
-    }
-    for (const track of this.#screen?.getVideoTracks() ?? []) this.#publish(track, "screen");
-    this.#expect("audio", this.#spares);
-    this.#expect("video", this.#spares);
+    this.#sources.open(peer);
+    this.#sources.expect("audio", this.#spares);
+    this.#sources.expect("video", this.#spares);
     this.#timers.after("connect", CONNECT_TIMEOUT_MS, () => this.#rejoin("timeout"));
     await this.#offer("join");
-  }
-
-  #publish(track, source) {
-    const camera = source === "camera";
-    const layers = camera && this.#simulcast ? layersOf(track) : null;
-    const encodings = layers ?? (track.kind === "video" ? [{ maxBitrate: this.#maxBitrate }] : [{}]);
-    const transceiver = this.#peer.addTransceiver(track, {
-      direction: "sendonly",
-      streams: source === "screen" ? [this.#screen] : [this.#stream],
-      sendEncodings: encodings,
-    });
-    this.#protect(transceiver, track.kind);
-    this.#seal?.outgoing(transceiver.sender, track.kind);
-    if (track.kind === "video") describeLayers(transceiver);
-    this.#sources.set(transceiver, source);
-  }
-
-  /** The encryption leaves readable what the server must read of these codecs, and knows no others. */
-  #protect(transceiver, kind) {
-    if (!this.#seal) return;
-    const wanted = kind === "audio" ? /^audio\/opus$/i : /^video\/(vp8|rtx)$/i;
-    transceiver.setCodecPreferences(RTCRtpReceiver.getCapabilities(kind).codecs.filter((one) => wanted.test(one.mimeType)));
   }
 
   /** Layers that nobody receives cost the uplink nothing. */
   async #sendOnly({ layers, connection }) {
     if (!this.#joined || connection !== this.#connection) return;
-    await sendOnly([...this.#sources.keys()], layers, (error) => this.#problem("layers", error));
-  }
-
-  #expect(kind, count) {
-    for (let i = 0; i < count; i += 1) {
-      const transceiver = this.#peer.addTransceiver(kind, { direction: "recvonly" });
-      this.#protect(transceiver, kind);
-      this.#seal?.incoming(transceiver.receiver, kind);
-      if (kind === "video") describeLayers(transceiver);
-    }
-    if (kind === "audio") this.#audioSections += count;
-    else this.#videoSections += count;
+    await this.#sources.sendOnly(layers, (error) => this.#problem("layers", error));
   }
 
   /** Offer; while an answer is awaited, remember to offer again. */
@@ -280,11 +200,9 @@ export class MediaSession extends EventTarget {
       // Candidates are not awaited: the server's address is in its answer, and it answers wherever we come from.
       await peer.setLocalDescription(await peer.createOffer());
       if (peer !== this.#peer) return;
-      const sources = {};
-      for (const [transceiver, source] of this.#sources) if (transceiver.mid) sources[transceiver.mid] = source;
       this.#timers.after("answer", ANSWER_TIMEOUT_MS, () => this.#rejoin("answer-timeout"));
       const key = type === "join" && this.#seal ? { key: this.#seal.publicKey } : {};
-      this.#tell({ type, number, sdp: peer.localDescription.sdp, sources, ...key });
+      this.#tell({ type, number, sdp: peer.localDescription.sdp, sources: this.#sources.byMid(), ...key });
     } catch (error) {
       this.#problem("offer", error);
       this.#rejoin("offer");
@@ -303,10 +221,7 @@ export class MediaSession extends EventTarget {
       return;
     }
     if (peer !== this.#peer) return;
-    if (this.#scalability) {
-      const cameras = [...this.#sources].filter(([, source]) => source === "camera").map(([transceiver]) => transceiver);
-      await scale(cameras, this.#scalability, (error) => this.#problem("layers", error));
-    }
+    await this.#sources.scale((error) => this.#problem("layers", error));
     if (peer !== this.#peer) return;
     this.#pending = null;
     this.#joined = true;
@@ -354,8 +269,8 @@ export class MediaSession extends EventTarget {
     const audio = wanted.audio ?? 0;
     const video = wanted.video ?? 0;
     if ((audio || video || wanted.codec) && !this.#pending) {
-      this.#expect("audio", audio);
-      this.#expect("video", video);
+      this.#sources.expect("audio", audio);
+      this.#sources.expect("video", video);
       this.#offer();
     }
   }
@@ -426,6 +341,7 @@ export class MediaSession extends EventTarget {
     this.#early = null;
     const peer = this.#peer;
     this.#peer = null;
+    this.#sources.close();
     peer?.close();
   }
 
