@@ -97,6 +97,51 @@ async def test_a_worker_that_is_killed_is_back_and_so_is_the_picture(clinic: Cli
     assert clinic.supervisor.pid() not in (None, first)
 
 
+PAINTED = """() => {
+  const canvas = Object.assign(document.createElement("canvas"), { width: 640, height: 360 });
+  const pen = canvas.getContext("2d");
+  let hue = 0;
+  setInterval(() => {
+    pen.fillStyle = `hsl(${(hue += 37)} 80% 50%)`;
+    pen.fillRect(0, 0, 640, 360);
+  }, 100);
+  return canvas.captureStream(10);
+}"""
+
+
+async def test_a_screen_is_shown_beside_the_camera_outlives_the_worker_and_goes(
+    clinic: Clinic, chromium: Browser
+) -> None:
+    doctor, patient = await clinic.caller(chromium, "doctor"), await clinic.caller(chromium, "patient")
+    await doctor.begin("nour-1")
+    await patient.begin("nour-1")
+    await patient.sees_and_hears()
+    shown = "session.participants.get('doctor')?.screen?.getVideoTracks().length ?? 0"
+
+    async def both() -> bool:
+        moving = [one for one in (await patient.figures())["videos"] if one["frames"] > 5]
+        return await patient.page.evaluate(shown) == 1 and len(moving) == 2
+
+    await doctor.page.evaluate(f"window.shown = ({PAINTED})(); session.shareScreen(window.shown)")
+    await until(both, "the patient sees camera and screen")
+    first = clinic.supervisor.pid()
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: clinic.events("worker.restarted"), "the restart is announced")
+    await patient.sees_and_hears()
+    await until(both, "and sees both again")
+    await doctor.page.evaluate("session.stopScreen()")
+    await until(lambda: patient.page.evaluate(f"({shown}) === 0"), "the screen is gone")
+    assert await doctor.page.evaluate("window.shown.getVideoTracks()[0].readyState") == "ended"
+    # Another camera, without a new word between page and server.
+    said = "session.peerConnection.localDescription.sdp"
+    before = await doctor.page.evaluate(said)
+    await doctor.page.evaluate(f"session.replaceTrack('video', ({PAINTED})().getVideoTracks()[0])")
+    await patient.sees_and_hears()
+    assert await doctor.page.evaluate(said) == before
+    assert await patient.remote() == ["doctor"] and doctor.errors == patient.errors == []
+
+
 @on_the_other_when_long
 async def test_an_answer_that_is_overtaken_by_news_does_not_undo_it(clinic: Clinic, chromium: Browser) -> None:
     """After a killed worker everybody joins at once: the second one's tracks are announced before the first has its answer."""
