@@ -35,6 +35,14 @@ _GONE = (
 )  # fmt: skip
 
 
+# Programs that look, at every start and before anything else, for what this box never has: other init systems' scripts, clusters
+# in Debian's order, disks to find by their kind, a sleep to wake from. The one of SSH would even open sshd on the hypervisor's own
+# line, whatever the site file says of it.
+_NOT_ASKED = (
+    "postgresql-generator", "systemd-gpt-auto-generator", "systemd-hibernate-resume-generator", "systemd-integritysetup-generator",
+    "systemd-rc-local-generator", "systemd-run-generator", "systemd-ssh-generator", "systemd-system-update-generator",
+    "systemd-sysv-generator",
+)  # fmt: skip
 # Nobody but root signs in on the box: of Debian's programs that lend root's rights, only these are of use.
 _PRIVILEGED = frozenset({"unix_chkpwd", "dbus-daemon-launch-helper"})
 # The appliance's own `apply` writes the units, so that there is one place that knows them; of a box that has no site yet,
@@ -201,8 +209,11 @@ def _name(tree: Path, release: str) -> None:
 def _units(tree: Path, epoch: int) -> None:
     """The units that must be there before the site is applied, and the list of what starts."""
     # /etc is empty of us at every start: what writes it, and what judges the start, lie in the read-only part.
-    # It would open sshd on the hypervisor's own line, whatever the site file says of SSH; and where there is none, complain.
-    (tree / "usr/lib/systemd/system-generators/systemd-ssh-generator").unlink(missing_ok=True)
+    for name in _NOT_ASKED:
+        (tree / "usr/lib/systemd/system-generators" / name).unlink(missing_ok=True)
+    # Nothing here is started by the name of a file of compiled Python.
+    for path in (tree / "usr/lib/binfmt.d").glob("python*.conf"):
+        path.unlink()
     tools.run_in(tree, ["sh", "-euc", _STATIC], binds={HERE / "sample-site.toml": "/run/site.toml"}, epoch=epoch)
     for wants in (tree / "etc/systemd/system").iterdir():
         if wants.is_symlink():

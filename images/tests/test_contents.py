@@ -93,7 +93,11 @@ def test_the_box_s_note_of_what_plugins_ask_of_it_is_what_they_ask(built):
 
 
 def test_nothing_but_the_site_file_opens_ssh(built):
-    assert not (built.tree / "usr/lib/systemd/system-generators/systemd-ssh-generator").exists()
+    makers = {path.name for path in (built.tree / "usr/lib/systemd/system-generators").iterdir()}
+    assert makers == {
+        f"systemd-{name}-generator"
+        for name in ("bless-boot", "cryptsetup", "debug", "fstab", "getty", "tpm2", "veritysetup")
+    }
     wants = [path.name for path in (built.tree / "etc/systemd/system").glob("*.wants/*")]
     assert wants and not [name for name in wants if name.startswith(("ssh", "sshd"))]
 
