@@ -211,7 +211,6 @@ def test_all_of_it_comes_back_on_a_blank_machine_from_the_backup_disk_and_the_re
         assert machines.files(new) == kept
         assert machines.sign_in(new, "admin@al-razi.example", "another one") == (422, False)
         assert machines.sign_in(new, "admin@al-razi.example", password) == (303, True)
-    clinic.start()
 
 
 RESTORE = "qanun appliance restore --from /mnt/backup --key-file /dev/stdin"
