@@ -23,6 +23,7 @@ def run(module: str, script: str) -> object:
         text=True,
         timeout=60,
         check=False,
+        cwd=STATIC,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -150,3 +151,88 @@ def test_a_way_is_weak_by_what_it_carries_and_not_by_what_the_camera_shows(
 ) -> None:
     trip = json.dumps({"loss": 0, "video": True, **found})
     assert run("figures.js", f"console.log(JSON.stringify(weak({trip}, {json.dumps(picture)})))") is weak
+
+
+SOURCES = """
+const made = [], tracks = [];
+const track = (kind, id) => ({ kind, id, stopped: false, getSettings: () => ({}), stop() { this.stopped = true; } });
+const stream = (...own) => ({
+  own,
+  getTracks() { return [...this.own]; },
+  getVideoTracks() { return this.own.filter((one) => one.kind === "video"); },
+  addTrack(one) { this.own.push(one); },
+  removeTrack(one) { this.own.splice(this.own.indexOf(one), 1); },
+});
+const connection = () => {
+  const peer = { sections: [] };
+  peer.addTransceiver = (one, options) => {
+    const section = { mid: null, direction: options.direction, encodings: options.sendEncodings };
+    section.sender = { track: one, replaceTrack: async (other) => (section.sender.track = other) };
+    peer.sections.push(section);
+    return section;
+  };
+  peer.answered = () => peer.sections.forEach((one, at) => (one.mid ??= String(at)));
+  peer.sent = () => peer.sections.map((one) => `${one.direction} ${one.sender.track?.id ?? "nothing"}`);
+  return peer;
+};
+const own = stream(track("audio", "voice"), track("video", "face"));
+const sources = new Sources({ stream: own, maxBitrate: 7 });
+"""
+
+
+def test_what_goes_out_goes_on_over_a_new_connection_and_a_screen_only_while_it_is_shown() -> None:
+    script = """
+    const first = connection(), screen = stream(track("video", "screen"));
+    made.push(sources.show(screen), await sources.hide());
+    sources.open(first);
+    made.push(sources.byMid());
+    first.answered();
+    made.push(sources.byMid(), await sources.replace("video", track("video", "other")), first.sent());
+    const shown = stream(track("video", "page"));
+    made.push(sources.show(shown));
+    first.answered();
+    made.push(sources.byMid());
+    sources.close();
+    const second = connection();
+    sources.open(second);
+    second.answered();
+    made.push(second.sent(), await sources.hide(), second.sent(), sources.byMid(), shown.own[0].stopped, await sources.hide());
+    console.log(JSON.stringify(made));
+    """
+    cameras = {"0": "microphone", "1": "camera"}
+    assert run("sources.js", SOURCES + script) == [
+        False,
+        False,
+        {},
+        cameras,
+        False,
+        ["sendonly voice", "sendonly other"],
+        True,
+        {**cameras, "2": "screen"},
+        ["sendonly voice", "sendonly other", "sendonly page"],
+        True,
+        ["sendonly voice", "sendonly other", "inactive nothing"],
+        cameras,
+        True,
+        False,
+    ]
+
+
+def test_who_came_without_a_camera_offers_it_when_there_is_one() -> None:
+    script = """
+    const bare = new Sources({ stream: stream(track("audio", "voice")), maxBitrate: 7 });
+    const peer = connection();
+    made.push(await bare.replace("video", null));
+    bare.open(peer);
+    made.push(await bare.replace("video", track("video", "face")), peer.sent(), peer.sections[1].encodings);
+    made.push(await bare.replace("audio", null), peer.sent());
+    console.log(JSON.stringify(made));
+    """
+    assert run("sources.js", SOURCES + script) == [
+        False,
+        True,
+        ["sendonly voice", "sendonly face"],
+        [{"maxBitrate": 7}],
+        False,
+        ["sendonly nothing", "sendonly face"],
+    ]
