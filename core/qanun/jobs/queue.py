@@ -59,9 +59,10 @@ def tables_sql() -> str:
 
 def worker_app(
     url: str, jobs: list[Job], call: Callable[[Job, str, dict[str, Any]], Awaitable[None]],
-    periodic: Callable[[Job], Awaitable[None]],
+    periodic: Callable[[Job], Awaitable[None]] | None,
 ) -> procrastinate.App:  # fmt: skip
-    """A procrastinate application with every job registered. `call(job, tenant_id, arguments)` runs one."""
+    """A procrastinate application with every job registered. `call(job, tenant_id, arguments)` runs one, `periodic(job)` what the
+    clock asks for; without it the clock asks for nothing."""
     app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=url, min_size=1, max_size=3, timeout=5))
 
     def register(job: Job) -> None:
@@ -70,7 +71,7 @@ def worker_app(
 
         retry = procrastinate.RetryStrategy(max_attempts=job.retries, exponential_wait=2)
         app.task(name=job.id, queue=job.queue, retry=retry)(run)
-        if job.cron:
+        if job.cron and periodic is not None:
 
             async def spread(timestamp: int) -> None:
                 await periodic(job)
