@@ -118,7 +118,7 @@ class Clinic:
             engine=self.engine,
         )
         self.supervisor = Supervisor([spec], self.bridge.hear)
-        await self.supervisor.start()
+        await self.supervisor.start(wait=90)
         self.bridge.client = self.supervisor.clients[0]
         await self.bridge.start(next_port())
 
