@@ -19,6 +19,7 @@ from qanun_telemedicine.nodes import link
 from qanun_telemedicine.nodes.records import Records
 from qanun_telemedicine.nodes.registry import Node, Refusal
 from qanun_telemedicine.sfu import protocol as p
+from qanun_telemedicine.sfu.addresses import read_address
 from qanun_telemedicine.sfu.protocol import Refused
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class Seat:
         worker = await self._hello()
         if worker.version != p.VERSION:
             raise Refusal("version", "the node's worker speaks another version: bring both to the same release")
-        strange = {host.rpartition(":")[0] for host in worker.hosts} - set(self.node.addresses)
+        strange = {_host(one) for one in worker.hosts} - set(self.node.addresses)
         if strange:
             raise Refusal(
                 "address", f"the node offers {', '.join(sorted(strange))}, which its invitation does not name"
@@ -277,3 +278,11 @@ class Seat:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _host(text: str) -> str:
+    """Of an address with a port, as a worker tells it; nonsense stays what it is, and is in no invitation."""
+    try:
+        return read_address(text)[0]
+    except ValueError:
+        return text

@@ -268,30 +268,36 @@ class CallFromFirefoxOverSix(CallOverSix, CallFromFirefox):
 class CallOnNode(Call):
     """The same, with a second machine that has joined the clinic's and carries the call."""
 
+    #: The cables of the other machine: its address and the other end's.
+    cables = {
+        "home": (NODE["home"], "10.91.4.2"),
+        "desk": (NODE["desk"], "10.91.5.2"),
+        "server": (NODE["server"], "10.91.6.1"),
+    }
+
     async def _between(self) -> None:
         node = self.node = self.lab.host("node")
         self._cables = [
-            self.lab.link(node, NODE["home"], self.home, "10.91.4.2"),
-            self.lab.link(node, NODE["desk"], self.desk, "10.91.5.2"),
-            self.lab.link(self.server, "10.91.6.1", node, NODE["server"]),
+            self.lab.link(node, self.cables[name][0], other, self.cables[name][1])
+            for name, other in (("home", self.home), ("desk", self.desk), ("server", self.server))
         ]
+        gateway = self.cables["server"][1]
         code = (
             "import sys; from pathlib import Path; from qanun_telemedicine.nodes.gateway import run; "
-            "sys.exit(run(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4].split(','), 'https://10.91.6.1'))"
+            "sys.exit(run(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4].split(','), sys.argv[5]))"
         )
-        addresses = [NODE["home"], NODE["desk"]]
+        addresses = [self.cables["home"][0], self.cables["desk"][0]]
+        clinic = f"https://{shown((gateway, 443))}/"
         socket = self.folder / "media.sock"
-        listening = f"10.91.6.1:{GATEWAY_PORT}"
-        await self._run(self.server, "-c", code, self.folder / "nodes", socket, listening, ",".join(addresses))
+        listening = shown((gateway, GATEWAY_PORT))
+        await self._run(self.server, "-c", code, self.folder / "nodes", socket, listening, ",".join(addresses), clinic)
         await until(lambda: (self.folder / "nodes.sock").exists(), "the gateway listens")
         invited = await order(self.folder / "nodes.sock", Order("invite", "one", by="somebody", addresses=addresses))
         own = self.folder / "n"
         words = "-m", "qanun", "telemedicine", "node"
-        joining = await self._run(
-            node, *words, "join", "https://10.91.6.1/", "--token", invited["token"], "--folder", own
-        )
+        joining = await self._run(node, *words, "join", clinic, "--token", invited["token"], "--folder", own)
         assert await asyncio.wait_for(joining.wait(), 60) == 0
-        listen = f"0.0.0.0:{NODE_PORT}"
+        listen = f"[::]:{NODE_PORT}"
         self.process = await self._run(node, *words, "run", "--listen", listen, "--workers", "1", "--folder", own)
         self.pool = MediaPool(socket, self._heard, timeout=10.0)
         await self.pool.start()
@@ -306,6 +312,7 @@ class CallOnNode(Call):
         await self.supervisor.clients[0]._request(p.Drain(7, True, False))
 
     async def _met(self) -> None:
+        """The next room may be here."""
         await self.supervisor.clients[0]._request(p.Drain(8, False))
 
     async def _worker_says(self, client: MediaClient, event: p.Event) -> None:
@@ -337,3 +344,13 @@ class CallOnNode(Call):
 
         self._closing.insert(0, end)
         return process
+
+
+class CallOnNodeOverSix(CallOnNode):
+    """The same, and all of the node's cables have IPv6 alone: its line to the clinic's machine as well as media."""
+
+    cables = {
+        "home": ("2001:db8:91:4::1", "2001:db8:91:4::2"),
+        "desk": ("2001:db8:91:5::1", "2001:db8:91:5::2"),
+        "server": ("2001:db8:91:6::2", "2001:db8:91:6::1"),
+    }

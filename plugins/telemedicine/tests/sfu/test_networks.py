@@ -29,6 +29,7 @@ from .far import (
     CallFromFirefox,
     CallFromFirefoxOverSix,
     CallOnNode,
+    CallOnNodeOverSix,
     CallOverSix,
     CallThroughSix,
 )
@@ -174,8 +175,11 @@ async def test_a_killed_relay_costs_a_moment_and_not_the_visit(call: Call) -> No
     assert not call.ended() and not await call.rejoined(call.doctor)
 
 
-@pytest.mark.parametrize("kind", [CallOnNode], ids=["node"])
-@pytest.mark.parametrize(("how", "within"), [("killed", 5), ("unplugged", 7)])
+@pytest.mark.parametrize(
+    ("kind", "how", "within"),
+    [(CallOnNode, "killed", 5), (CallOnNode, "unplugged", 7), (CallOnNodeOverSix, "killed", 5)],
+    ids=["killed", "unplugged", "killed, IPv6"],
+)
 async def test_a_media_node_that_is_lost_costs_its_rooms_a_moment(call: CallOnNode, how: str, within: float) -> None:
     before = {who.name: (await who.figures())["remote"] for who in (call.doctor, call.patient)}
     lost = time.monotonic()

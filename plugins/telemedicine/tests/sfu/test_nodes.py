@@ -46,6 +46,8 @@ class Machine:
         self.events: list[p.Event] = []
         self.local = Inside(folder, "auto")
         self.pool = MediaPool(folder / "media.sock", self.events.append, timeout=5.0)
+        #: What nodes may have.
+        self.addresses = [own_address(), *([] if WITHOUT_SIX else ["::1"])]
         self.gateway: Gateway
         self.task: asyncio.Task[None]
 
@@ -55,7 +57,7 @@ class Machine:
         await self.pool.start()
 
     async def open_gateway(self, port: int) -> None:
-        self.gateway = Gateway(self.folder / "nodes", self.folder / "media.sock", [own_address()])
+        self.gateway = Gateway(self.folder / "nodes", self.folder / "media.sock", self.addresses)
         self.task = asyncio.create_task(self.gateway.serve("127.0.0.1", port))
         await until(lambda: (self.folder / "nodes.sock").exists() or self.task.done(), "the gateway listens")
 
@@ -74,8 +76,8 @@ class Machine:
     async def order(self, do: str, name: str = "one", **more: Any) -> Any:
         return await order(self.folder / "nodes.sock", Order(do, name, by="somebody", **more))
 
-    async def invite(self, name: str = "one", **more: Any) -> str:
-        return str((await self.order("invite", name, addresses=[own_address()], **more))["token"])
+    async def invite(self, name: str = "one", addresses: list[str] | None = None, **more: Any) -> str:
+        return str((await self.order("invite", name, addresses=addresses or [own_address()], **more))["token"])
 
     async def listed(self, name: str = "one") -> dict[str, Any]:
         return next((one for one in await self.order("list") if one["name"] == name), {})
@@ -105,7 +107,7 @@ class Other:
         )
 
     def run(self) -> subprocess.Popen[str]:
-        words = self.command("run", "--listen", f"0.0.0.0:{self.port}", "--workers", "1")
+        words = self.command("run", "--listen", f"[::]:{self.port}", "--workers", "1")
         self.process = subprocess.Popen(words, env=_plain(), stderr=subprocess.PIPE, text=True)
         return self.process
 
@@ -180,7 +182,7 @@ async def _written(machine: Machine, recording: str) -> int:
 async def test_a_machine_joins_by_a_token_once_and_carries_a_call_and_its_recording(
     machine: Machine, other: Other, tmp_path: Path
 ) -> None:
-    token = await machine.invite()
+    token = await machine.invite(addresses=machine.addresses)
     assert (await other.join(token)).returncode == 0
     assert (tmp_path / "n" / "node.key").stat().st_mode & 0o77 == 0
     again = await Other(tmp_path / "again").join(token)
@@ -194,7 +196,9 @@ async def test_a_machine_joins_by_a_token_once_and_carries_a_call_and_its_record
     assert not at_home(machine, "nour")
     await talk(doctor, patient)
     await until(lambda: _has(machine, 2), "the list says who is there")
-    assert str(other.port) in doctor.answer
+    told = [line for line in doctor.answer.splitlines() if line.startswith("a=candidate")]
+    for one in machine.addresses:
+        assert any(f" {one} {other.port} " in line for line in told), "clients are told what the invitation names"
 
     spool = tmp_path / "spool"
     spool.mkdir()
