@@ -73,6 +73,8 @@ class Call:
 
     #: The patient's networks, for media and for the page: the server's address and the patient's.
     media, page = (SERVER, "10.91.1.2"), (SIGNALS, "10.91.2.2")
+    #: What the first of them carries, in bytes.
+    largest = 1400
     #: Where the worker listens, and what it tells.
     listen, advertise = "[::]", [SERVER, DESK]
     #: Where the relay listens, and to whom it hands on.
@@ -88,7 +90,7 @@ class Call:
 
     async def start(self, media: ModuleType, media_files: Any) -> None:
         self.server, self.desk, self.home = (self.lab.host(name) for name in ("server", "desk", "home"))
-        self.line = self.lab.link(self.server, self.media[0], self.home, self.media[1])
+        self.line = self.lab.link(self.server, self.media[0], self.home, self.media[1], self.largest)
         self.lab.link(self.server, self.page[0], self.home, self.page[1]).set(udp=False)
         self.lab.link(self.server, DESK, self.desk, "10.91.3.2")
         spec = FarWorker(self.folder / "media.sock", f"{self.listen}:{MEDIA_PORT}", self.advertise, host=self.server)
@@ -213,8 +215,10 @@ class Call:
 
 
 class CallOverSix(Call):
-    """The patient's networks have IPv6 alone; the doctor's has IPv4."""
+    """The patient's networks have IPv6 alone, and the one for media carries no more than every network of IPv6 must; the doctor's
+    has IPv4."""
 
+    largest = 1280
     media, page = (SIX["server"], SIX["patient"]), (SIX["signals"], SIX["home"])
     advertise = [SERVER, SIX["server"], DESK]
 

@@ -132,7 +132,7 @@ class _Way:
 class Link:
     """Two TUN devices and what is between them."""
 
-    def __init__(self, number: int, one: tuple[str, str], other: tuple[str, str]) -> None:
+    def __init__(self, number: int, one: tuple[str, str], other: tuple[str, str], largest: int) -> None:
         self._ends = {
             host: [f"lk{number}{side}", address] for side, (host, address) in zip("ab", (one, other), strict=True)
         }
@@ -146,7 +146,7 @@ class Link:
         for host, (device, address) in self._ends.items():
             self._descriptors[host] = inside(host, lambda device=device: _tun(device))
             _ip("-n", host, "addr", "add", *_on(address), "dev", device)
-            _ip("-n", host, "link", "set", device, "up", "mtu", "1400")
+            _ip("-n", host, "link", "set", device, "up", "mtu", str(largest))
 
     def set(self, sender: str | None = None, **figures: Any) -> None:
         """Change both directions, or the one in which `sender` sends."""
@@ -233,8 +233,9 @@ class Lab:
         _ip("-n", full, "link", "set", "lo", "up")
         return full
 
-    def link(self, one: str, address: str, other: str, other_address: str) -> Link:
-        made = Link(len(self._links), (one, address), (other, other_address))
+    def link(self, one: str, address: str, other: str, other_address: str, largest: int = 1400) -> Link:
+        """`largest`: of the packets that it carries, in bytes."""
+        made = Link(len(self._links), (one, address), (other, other_address), largest)
         self._links.append(made)
         made.start()
         return made
