@@ -154,7 +154,7 @@ async def _one(options: argparse.Namespace) -> Result:
     from tests.load import traffic
 
     wanted = PROFILES[options.profile].encode()
-    known = aiortc.rtcdtlstransport.SRTPPROFILES
+    known = aiortc.rtcdtlstransport.SRTP_PROFILES
     known[:] = [profile for profile in known if profile.openssl_profile == wanted]
     load = traffic.Load(options.packets, options.rate, size=options.size)
     with tempfile.TemporaryDirectory(prefix="qanun-load-") as folder:
