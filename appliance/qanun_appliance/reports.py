@@ -5,7 +5,6 @@ personal data. What a report says is its writer's.
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,13 +12,20 @@ from qanun_appliance.places import Places
 from qanun_appliance.secrets import write_private
 
 
-def note(places: Places, what: str, report: dict[str, Any]) -> None:
+def note(places: Places, what: str, found: dict[str, Any]) -> None:
     """The newest report of one kind, and when it last went well: what the pages and the doctor read."""
-    path = places.reports / f"{what}.json"
-    before: dict[str, Any] = {}
-    with suppress(OSError, ValueError):
-        before = json.loads(path.read_text(encoding="utf-8"))
+    before = report(places, what)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    last_well = now if report.get("well") else before.get("last_well", "")
+    last_well = now if found.get("well") else before.get("last_well", "")
     kept = {name: before[name] for name in ("used", "free", "total", "sets", "oldest", "where") if name in before}
-    write_private(path, json.dumps({**kept, **report, "at": now, "last_well": last_well}, indent=1).encode(), 0o644)
+    content = json.dumps({**kept, **found, "at": now, "last_well": last_well}, indent=1)
+    write_private(places.reports / f"{what}.json", content.encode(), 0o644)
+
+
+def report(places: Places, name: str) -> dict[str, Any]:
+    """The newest report of one kind; empty when there is none."""
+    try:
+        found = json.loads((places.reports / f"{name}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -140,7 +140,7 @@ def _prove(places: Places) -> None:
 
 def _prove_apart(places: Places) -> None:
     """The same by the night's own units: whoever writes to the disks here needs no network and becomes nobody else."""
-    from qanun_appliance.doctor.finding import report
+    from qanun_appliance.reports import report
 
     for name in ("backup", "drill"):
         before = report(places, name).get("at", "")

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from qanun.api import SystemService
 from qanun_appliance.addresses import own_addresses
-from qanun_appliance.doctor.finding import Finding, crit, ok, report, warn
+from qanun_appliance.doctor.finding import Finding, crit, ok, warn
 from qanun_appliance.places import Places
+from qanun_appliance.reports import report
 from qanun_appliance.site import Site
 
 _RESERVE = 0.03

@@ -1,12 +1,9 @@
-"""What a check finds, and the reports that the box's own work leaves for it to look at."""
+"""What a check finds: a code with values, and how grave it is."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
-
-from qanun_appliance.places import Places
 
 Level = Literal["ok", "info", "warn", "crit"]
 ORDER: tuple[Level, ...] = ("ok", "info", "warn", "crit")
@@ -31,12 +28,3 @@ def warn(code: str, **values: Any) -> Finding:
 
 def crit(code: str, **values: Any) -> Finding:
     return Finding(code, "crit", values)
-
-
-def report(places: Places, name: str) -> dict[str, Any]:
-    """The newest report of one kind; empty when there is none."""
-    try:
-        found = json.loads((places.reports / f"{name}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

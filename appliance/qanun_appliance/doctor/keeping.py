@@ -6,8 +6,9 @@ import os
 from datetime import UTC, datetime
 from typing import Any
 
-from qanun_appliance.doctor.finding import Finding, crit, ok, report, warn
+from qanun_appliance.doctor.finding import Finding, crit, ok, warn
 from qanun_appliance.places import Places
+from qanun_appliance.reports import report
 from qanun_appliance.site import Site
 
 #: Nightly: a day and a morning without one is worth a person's look, two days are an alarm.
