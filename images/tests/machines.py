@@ -15,6 +15,7 @@ import subprocess
 import tarfile
 import time
 import urllib.parse
+import uuid
 from pathlib import Path
 
 from bootstrap import Steps
@@ -287,6 +288,12 @@ def _asked(true):
         return found
     time.sleep(min(30, max(3, 4 * (time.monotonic() - began))))
     return found
+
+
+def starts(machine):
+    """Every start that the journal knows, as the kernel calls them, the newest last."""
+    lines = machine.run("journalctl --list-boots --quiet --no-pager").splitlines()
+    return [str(uuid.UUID(line.split()[1])) for line in lines if line.strip()]
 
 
 def wait_blessed(machine, version, within_s=PATIENCE):

@@ -42,10 +42,11 @@ NAMES = {**OURS, **JANUS}
 _CHROMIUM = {"c": "gcm", "python": "gcm", "janus": "cm", "janus-best": "cm"}
 _JANUS_PORTS = (26_000, 29_990)
 _DECLARED = """
-struct client { int32_t fd; uint8_t to[16]; int32_t sends; void *out, *in; uint64_t sent, received;
-                uint32_t sequence[2], number, since_sample; };
+struct client { int32_t fd; uint8_t to[16]; int32_t sends; void *out, *in; uint64_t sent, received; uint32_t since_sample;
+                uint32_t count, next, sequence[2]; uint8_t *packets, *at; uint16_t *lengths; int64_t *sent_at; };
 struct plan { uint32_t audio_rate, video_rate, audio_octets, video_octets, per_frame, key_every; };
-uint32_t drive(struct client *, uint32_t, double, const struct plan *, void *, void *, uint32_t *, uint32_t);
+int prepare(struct client *, uint32_t, double, const struct plan *, void *);
+uint32_t drive(struct client *, uint32_t, double, const struct plan *, void *, uint32_t *, uint32_t);
 """
 _AUDIO_RATE, _VIDEO_RATE, _AUDIO_OCTETS, _VIDEO_OCTETS, _PER_FRAME, _KEY_EVERY = 50, 120, 120, 1050, 4, 120
 _MOST_DELAYS = 1_000_000
@@ -260,9 +261,11 @@ async def _driven(
     senders = sum(one.sends for one in people)
     plan = ffi.new("struct plan *", [_AUDIO_RATE, _VIDEO_RATE, _AUDIO_OCTETS, _VIDEO_OCTETS, _PER_FRAME, _KEY_EVERY])
     delays = ffi.new("uint32_t[]", _MOST_DELAYS)
-    functions = [ffi.cast("void *", address) for address in native.addresses()]
+    protect, unprotect = (ffi.cast("void *", address) for address in native.addresses())
+    if await asyncio.to_thread(lib.prepare, clients, len(people), seconds, plan, protect):
+        raise RuntimeError("the clients' packets could not be made")
     before, began = machine.cpu(pid), time.monotonic()
-    count = await asyncio.to_thread(lib.drive, clients, len(people), seconds, plan, *functions, delays, _MOST_DELAYS)
+    count = await asyncio.to_thread(lib.drive, clients, len(people), seconds, plan, unprotect, delays, _MOST_DELAYS)
     used = (machine.cpu(pid) - before).exact
     passed = time.monotonic() - began
     sent, received = sum(one.sent for one in clients), sum(one.received for one in clients)

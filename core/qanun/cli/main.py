@@ -15,7 +15,7 @@ from qanun.errors import ConfigurationError, QanunError
 if TYPE_CHECKING:
     from qanun.app import CliCommand
     from qanun.config import Config
-    from qanun.db.migrations import Lineage
+    from qanun.db.lineage import Lineage
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -139,7 +139,8 @@ def _db_status(options: argparse.Namespace) -> int:
 
 
 def _db_revision(options: argparse.Namespace) -> int:
-    from qanun.db.migrations import Lineage, write_revision
+    from qanun.db.lineage import Lineage
+    from qanun.db.migrations import write_revision
 
     lineage = next((item for item in _lineages() if item.slug == options.slug), None)
     if lineage is None:

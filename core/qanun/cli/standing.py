@@ -21,7 +21,7 @@ from psycopg import sql
 
 _CORE = Path(__file__).parent.parent
 #: What an upgrade runs besides the migrations themselves.
-_WORKS = ("db/cluster.py", "db/migrations.py")
+_WORKS = ("db/cluster.py", "db/lineage.py", "db/migrations.py")
 
 
 def folders() -> dict[str, Path]:

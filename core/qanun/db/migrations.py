@@ -25,6 +25,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 
 from qanun.db.base import Base
+from qanun.db.lineage import Lineage
 
 State = Literal["up to date", "behind", "ahead", "empty"]
 
@@ -33,31 +34,6 @@ OWNER_ROLE = "qanun_owner"
 
 # Two upgrades at once would race on CREATE TABLE; the number is arbitrary, only its uniqueness matters.
 _LOCK = 0x51414E554E
-
-
-@dataclass(frozen=True, slots=True)
-class Lineage:
-    """The migrations of one distribution: `directory` holds `versions/`; tables start with `prefix`."""
-
-    slug: str
-    directory: Path
-
-    @property
-    def prefix(self) -> str:
-        return f"{self.slug}_"
-
-    @property
-    def version_table(self) -> str:
-        return f"alembic_version_{self.slug}"
-
-    def script(self) -> ScriptDirectory:
-        config = AlembicConfig()
-        config.set_main_option("script_location", str(self.directory))
-        config.set_main_option("path_separator", "os")
-        return ScriptDirectory.from_config(config)
-
-    def owns(self, table: str) -> bool:
-        return table.startswith(self.prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +89,15 @@ def orphans(url: str, lineages: Sequence[Lineage]) -> list[str]:
         return sorted(name.removeprefix("alembic_version_") for name in names if name not in known)
 
 
+def _script(lineage: Lineage) -> ScriptDirectory:
+    config = AlembicConfig()
+    config.set_main_option("script_location", str(lineage.directory))
+    config.set_main_option("path_separator", "os")
+    return ScriptDirectory.from_config(config)
+
+
 def _upgrade(connection: Connection, lineage: Lineage) -> None:
-    script = lineage.script()
+    script = _script(lineage)
     if _status(connection, lineage).state == "ahead":
         return
 
@@ -129,7 +112,7 @@ def _upgrade(connection: Connection, lineage: Lineage) -> None:
 
 
 def _status(connection: Connection, lineage: Lineage) -> Status:
-    script = lineage.script()
+    script = _script(lineage)
     head = script.get_current_head()
     current = MigrationContext.configure(
         connection, opts={"version_table": lineage.version_table}
@@ -193,7 +176,7 @@ def write_revision(url: str, lineage: Lineage, message: str) -> Path | None:
     upgrade_ops = pending(url, lineage)
     if upgrade_ops.is_empty():
         return None
-    script = lineage.script()
+    script = _script(lineage)
     head = script.get_current_head()
     number = f"{int(head or 0) + 1:04d}"
     body = re.sub(r"(?<![\w.])Text\(\)", "sa.Text()", render_python_code(upgrade_ops))

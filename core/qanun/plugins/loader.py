@@ -16,7 +16,7 @@ import pluggy
 import structlog
 from packaging.requirements import InvalidRequirement, Requirement
 
-from qanun.db.migrations import Lineage
+from qanun.db.lineage import Lineage
 from qanun.errors import ConfigurationError
 from qanun.plugins import hookspecs
 from qanun.registry import Registry
