@@ -27,6 +27,7 @@ struct client {
     uint32_t since_sample;
     /* Filled by prepare(), freed by drive(): packets one behind the other in the order in which they are due. */
     uint32_t count, next, sequence[2];
+    int64_t phase_ns;
     uint8_t *packets, *at;
     uint16_t *lengths;
     int64_t *sent_at;
@@ -99,18 +100,20 @@ static int next_is_video(const struct client *c, const struct plan *p) {
     return due(c->sequence[1] + 1, p->video_rate) < due(c->sequence[0] + 1, p->audio_rate);
 }
 
-/* All that a participant will send. 0, or -1 when a packet could not be encrypted or there is no memory. */
+/* All that a participant will send, who begins at a moment of their own: nobody's packets keep step with another's. 0, or -1 when a packet could not be encrypted or there is no memory. */
 static int prepare_one(struct client *c, const struct plan *p, uint32_t owner, int64_t until, srtp_function protect) {
     size_t most = (size_t)(until / SECOND + 1) * (p->audio_rate + p->video_rate), used = 0;
     size_t room = (size_t)(until / SECOND + 1) * (p->audio_rate * (p->audio_octets + ROUND) + p->video_rate * (p->video_octets + ROUND));
     c->count = c->next = c->sequence[0] = c->sequence[1] = 0;
+    /* Steps of the golden ratio fill the time between two packets of sound evenly, however many they are. */
+    c->phase_ns = (int64_t)(owner * 2654435769u) * (SECOND / p->audio_rate) >> 32;
     c->packets = c->at = malloc(room);
     c->lengths = calloc(most, sizeof *c->lengths);
     c->sent_at = calloc(most, sizeof *c->sent_at);
     if (!c->packets || !c->lengths || !c->sent_at) return -1;
     for (;;) {
         int video = next_is_video(c, p);
-        if (due(c->sequence[video] + 1, video ? p->video_rate : p->audio_rate) > until) break;
+        if (due(c->sequence[video] + 1, video ? p->video_rate : p->audio_rate) + c->phase_ns > until) break;
         int length = make(c, p, video, owner, c->packets + used, protect);
         if (!length) return -1;
         c->lengths[c->count++] = (uint16_t)length;
@@ -131,7 +134,7 @@ static void send_due(struct client *c, const struct plan *p, int64_t passed_ns) 
     int64_t clock = read_clock(CLOCK_REALTIME);
     for (; c->next < c->count && count < BATCH; count++) {
         int video = next_is_video(c, p);
-        if (due(c->sequence[video] + 1, video ? p->video_rate : p->audio_rate) > passed_ns) break;
+        if (due(c->sequence[video] + 1, video ? p->video_rate : p->audio_rate) + c->phase_ns > passed_ns) break;
         c->sequence[video]++;
         vectors[count] = (struct iovec){c->at, c->lengths[c->next]};
         headers[count].msg_hdr = (struct msghdr){
@@ -195,11 +198,11 @@ uint32_t drive(struct client *clients, uint32_t count, double seconds, const str
     }
     int64_t began = now(), last = (int64_t)(seconds * SECOND), at = 0;
     while ((at = now() - began) < last + SECOND / 2) {
-        /* A slice of everybody, so that they do not all send in the same moment. */
-        for (uint32_t turn = 0; turn < 16 && turn < count && at < last; turn++, next = (next + 1) % count)
+        /* Few at a time and without a pause: what several owed at once would arrive as a crowd that no network makes. */
+        for (uint32_t turn = 0; turn < 8 && turn < count && at < last; turn++, next = (next + 1) % count)
             if (clients[next].sends) send_due(&clients[next], plan, at);
-        struct epoll_event ready[64];
-        int found = epoll_wait(poll, ready, 64, 1);
+        struct epoll_event ready[16];
+        int found = epoll_wait(poll, ready, 16, 0);
         for (int i = 0; i < found; i++)
             drain(clients, count, &clients[ready[i].data.u32], unprotect, delays_us, room, &made);
     }

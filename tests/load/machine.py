@@ -71,7 +71,8 @@ def free_port(first: int = 24000, last: int = 24999) -> int:
 
 def pinned(processor: int) -> list[str]:
     """The beginning of a command line that keeps a process on one processor; nothing on a machine with a single one."""
-    return ["taskset", "-c", str(processor)] if len(os.sched_getaffinity(0)) > 1 else []
+    # Not by what this process may use: it may be pinned itself, and what it starts belongs elsewhere.
+    return ["taskset", "-c", str(processor)] if (os.cpu_count() or 1) > 1 else []
 
 
 def _read(path: Path) -> str:

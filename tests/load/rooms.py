@@ -43,7 +43,7 @@ _CHROMIUM = {"c": "gcm", "python": "gcm", "janus": "cm", "janus-best": "cm"}
 _JANUS_PORTS = (26_000, 29_990)
 _DECLARED = """
 struct client { int32_t fd; uint8_t to[16]; int32_t sends; void *out, *in; uint64_t sent, received; uint32_t since_sample;
-                uint32_t count, next, sequence[2]; uint8_t *packets, *at; uint16_t *lengths; int64_t *sent_at; };
+                uint32_t count, next, sequence[2]; int64_t phase_ns; uint8_t *packets, *at; uint16_t *lengths; int64_t *sent_at; };
 struct plan { uint32_t audio_rate, video_rate, audio_octets, video_octets, per_frame, key_every; };
 int prepare(struct client *, uint32_t, double, const struct plan *, void *);
 uint32_t drive(struct client *, uint32_t, double, const struct plan *, void *, uint32_t *, uint32_t);
@@ -269,7 +269,7 @@ async def _driven(
     used = (machine.cpu(pid) - before).exact
     passed = time.monotonic() - began
     sent, received = sum(one.sent for one in clients), sum(one.received for one in clients)
-    owed = int(seconds * (_AUDIO_RATE + _VIDEO_RATE)) * senders
+    owed = sum(one.count for one in clients if one.sends)
     # Each picture goes to two, from its first key frame on; the first packets make the connection known.
     expected = 2 * sent
     times = sorted(delays[0:count]) or [0]

@@ -250,7 +250,7 @@ def _daemon(site: Site, places: Places, daemon: Daemon) -> str:
         "OOMScoreAdjust=-100",
         *hardened(write=write, hide=hide, families="AF_UNIX AF_INET AF_INET6 AF_NETLINK"),
         # Their thread that forwards packets goes ahead of their other threads.
-        *(["LimitNICE=-10", "SystemCallFilter=setpriority"] if service.per_core else []),
+        *(["LimitNICE=-10", "SystemCallFilter=setpriority sched_setattr"] if service.per_core else []),
     ]  # fmt: skip
     unit = [f"Description=Qanun: {service.id}", "Wants=qanun-addresses.service", "After=qanun-addresses.service",
             "PartOf=qanun.target", "StartLimitIntervalSec=0"]  # fmt: skip

@@ -51,6 +51,7 @@
 #define MOST_REPEATS 4096
 #define LET_IN_NS 1000000
 #define AHEAD 10
+#define SLICE_NS 100000
 
 /* libsrtp adds at most so much (SRTP_MAX_TRAILER_LEN). */
 _Static_assert(MAX_PACKET + GROWTH + 16 + 128 <= SLOT, "what is rewritten and encrypted fits a slot");
@@ -307,8 +308,22 @@ static void drop_repeats(qe_engine *e, const qe_transport *t) {
 
 /* -- the thread ----------------------------------------------------------------------------------------------------- */
 
-/* Packets are little work that must not wait, for Python's thread least of all. Where that is not allowed, they wait a little. */
-static void go_ahead(void) { (void)setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) - AHEAD); }
+/* Packets are little work that must not wait, for Python's thread least of all. Where that is not allowed, they wait a little.
+ *
+ * A priority alone does not do it: since Linux 6.6 whoever runs may finish a slice of some milliseconds before one that wakes.
+ * From 6.12 on a thread that asks for shorter slices than that goes ahead at once; earlier kernels ignore the wish. */
+static void go_ahead(void) {
+    (void)setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) - AHEAD);
+    /* The kernel's struct sched_attr in its first version; the C library has had no name for it until lately. */
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime_ns, deadline_ns, period_ns;
+    } wish = {.size = sizeof wish, .nice = getpriority(PRIO_PROCESS, 0), .runtime_ns = SLICE_NS};
+    (void)syscall(SYS_sched_setattr, 0, &wish, 0);
+}
 
 static void *run(void *argument) {
     qe_engine *e = argument;
