@@ -1,6 +1,7 @@
 """What `apply` writes is right by the word of the programs that read it, and a second run writes nothing."""
 
 import dataclasses
+import json
 import os
 import re
 import shutil
@@ -360,52 +361,67 @@ def test_addresses_that_the_network_gives_are_left_to_the_moment_of_start(site_t
     assert "DHCP=yes" in places.real("/etc/systemd/network/20-qanun.network").read_text()
 
 
-def test_bridges_and_tunnels_of_other_programs_are_no_way_to_this_machine():
-    from qanun_appliance.addresses import _usable
-
-    links = [
-        {"ifname": "docker0", "addr_info": [{"local": "172.17.0.1"}]},
-        {"ifname": "enp1s0", "addr_info": [{"local": "192.168.7.10"}, {"local": "192.168.7.11"}]},
-        {"ifname": "wg0", "addr_info": [{"local": "10.8.0.2"}]},
-        {"ifname": "enp2s0"},
-    ]
-    assert _usable(links) == ["192.168.7.10", "192.168.7.11"]
+def _link(name: str, *addresses: str, **more: object) -> dict[str, object]:
+    given = [{"local": one, "scope": "link" if one.startswith("fe80") else "global"} for one in addresses]
+    return {"ifname": name, "operstate": "UP", "addr_info": given, **more}
 
 
-def test_passing_addresses_of_ipv6_are_told_to_nobody_and_ipv4_stands_first():
-    from qanun_appliance.addresses import _usable
-
-    links = [
-        {"ifname": "enp1s0", "addr_info": [
-            {"local": "2001:db8::9f3c", "temporary": True}, {"local": "2001:db8::5"}, {"local": "2001:db8::6", "tentative": True},
-            {"local": "2001:db8:1::5", "deprecated": True}, {"local": "192.168.7.10"}, {},
-        ]},
-        {"ifname": "enp2s0", "addr_info": [{"local": "fd00::5"}, {"local": "10.1.2.3"}]},
-    ]  # fmt: skip
-    assert _usable(links) == ["192.168.7.10", "10.1.2.3", "2001:db8::5", "fd00::5"]
-
-
-def test_one_family_is_waited_for_a_little_longer_and_none_for_ever(monkeypatch):
+def _shown(monkeypatch, *steps):
+    """`reachable_addresses` while `ip` shows what each step says from its second on: (the answer, after how many seconds)."""
     from qanun_appliance import addresses
 
     clock = [0.0]
     monkeypatch.setattr(addresses.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(addresses.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
 
+    def run(*_, **__):
+        links = next((found for at, *found in reversed(steps) if clock[0] >= at), [])
+        return subprocess.CompletedProcess([], 0, json.dumps(links).encode())
+
+    monkeypatch.setattr(addresses.subprocess, "run", run)
+    return addresses.reachable_addresses(wait=30.0), clock[0]
+
+
+def test_bridges_and_tunnels_of_other_programs_are_no_way_to_this_machine(monkeypatch):
+    found, _ = _shown(
+        monkeypatch,
+        (0, _link("lo", "127.0.0.1"), _link("docker0", "172.17.0.1"), _link("enp1s0", "192.168.7.10", "192.168.7.11"),
+         _link("wg0", "10.8.0.2"), _link("enp2s0", operstate="DOWN")),
+    )  # fmt: skip
+    assert found == ["192.168.7.10", "192.168.7.11"]
+
+
+def test_passing_addresses_of_ipv6_are_told_to_nobody_and_ipv4_stands_first(monkeypatch):
+    first = _link("enp1s0", "2001:db8::9f3c", "2001:db8::5", "2001:db8::6", "2001:db8:1::5", "192.168.7.10", "fe80::1")
+    for at, flag in ((0, "temporary"), (2, "tentative"), (3, "deprecated")):
+        first["addr_info"][at][flag] = True
+    first["addr_info"].append({})
+    found, _ = _shown(monkeypatch, (0, first, _link("enp2s0", "fd00::5", "10.1.2.3")))
+    assert found == ["192.168.7.10", "10.1.2.3", "2001:db8::5", "fd00::5"]
+
+
+def test_one_family_is_waited_for_a_little_longer_and_none_for_ever(monkeypatch):
     def given(*steps: tuple[float, list[str]]) -> tuple[list[str], float]:
-        clock[0] = 0.0
-        monkeypatch.setattr(
-            addresses, "_from_kernel", lambda: next((found for at, found in reversed(steps) if clock[0] >= at), [])
-        )
-        return addresses.reachable_addresses(wait=30.0), clock[0]
+        return _shown(monkeypatch, *((at, _link("enp1s0", *found)) for at, found in steps))
 
     both = ["192.0.2.5", "2001:db8::5"]
     assert given((0, both)) == (both, 0)
-    assert given((0, ["192.0.2.5"]), (2, both)) == (both, 2)
+    assert given((0, ["192.0.2.5"]), (1, both)) == (both, 1)
+    assert given((0, []), (7, ["192.0.2.5"]), (8, both)) == (both, 8), "from the first address on, however late it came"
     assert given((0, ["2001:db8::5"]), (9, both)) == (both, 9)
     assert given((1, ["192.0.2.5"]), (20, both)) == (["192.0.2.5"], 3), "a network without IPv6 is not waited for"
-    assert given((1, ["2001:db8::5"])) == (["2001:db8::5"], 12)
+    assert given((1, ["2001:db8::5"])) == (["2001:db8::5"], 13)
+    assert given((0, ["fe80::1"])) == ([], 30)
     assert given() == ([], 30)
+
+
+def test_a_second_network_that_answers_later_is_waited_for_and_a_cable_to_nowhere_is_not_for_ever(monkeypatch):
+    one, two, both = "192.0.2.5", "198.51.100.7", ["192.0.2.5", "198.51.100.7"]
+    late = _shown(monkeypatch, (0, _link("enp1s0", one), _link("enp2s0")), (6, _link("enp1s0", one), _link("enp2s0", two)))
+    assert late == (both, 6)
+    assert _shown(monkeypatch, (0, _link("enp1s0", one), _link("enp2s0", "fe80::1"))) == ([one], 12)
+    for never in (_link("enp2s0", master="br0"), _link("enp2s0", operstate="DOWN"), _link("wg0")):
+        assert _shown(monkeypatch, (0, _link("enp1s0", one), never)) == ([one], 2)
 
 
 def test_a_machine_of_both_families_tells_browsers_of_both(site_table):

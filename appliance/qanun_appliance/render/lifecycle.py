@@ -48,8 +48,9 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
             install="sysinit.target",
         ),
         "qanun-addresses.service": _section(
-            ["Description=Qanun: this machine's addresses, and a certificate for them", "Wants=network-online.target",
-             "After=network-online.target", "Before=caddy.service", "PartOf=qanun.target"],
+            # It waits for addresses by itself and loads meanwhile: "online" comes later than the first of them, and all else after it.
+            ["Description=Qanun: this machine's addresses, and a certificate for them",
+             "After=network.target", "Before=caddy.service", "PartOf=qanun.target"],
             ["Type=oneshot", "RemainAfterExit=yes", "RuntimeDirectory=qanun-addresses", "RuntimeDirectoryMode=0755",
              "RuntimeDirectoryPreserve=yes", f"ExecStart={appliance} addresses --write {ADDRESSES}", *root_hardened()],
         ),
