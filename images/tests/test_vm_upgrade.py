@@ -68,6 +68,13 @@ def test_the_disk_starts_to_the_page_by_a_site_file_alone_and_its_boot_file_is_k
     assert machines.labels(clinic) == ["qanun-esp", f"qanun-root-{releases.version}", "_empty", "qanun-var"]
 
 
+def test_a_start_loads_what_checks_the_root_fast_and_nothing_for_what_a_clinic_never_does(clinic):
+    checked = clinic.run("dmesg | grep 'verity: sha256'")
+    assert "sha256-generic" not in checked, checked
+    loaded = {line.split()[0] for line in clinic.run("lsmod").splitlines()[1:]}
+    assert "dm_verity" in loaded and not loaded & {"kvm", "kvm_amd", "kvm_intel", "sctp"}, loaded
+
+
 def test_what_is_entered_lies_encrypted_and_the_tpm_and_the_printed_key_alone_open_it(clinic):
     said = clinic.run("cryptsetup status qanun-var; cryptsetup luksDump /dev/disk/by-partlabel/qanun-var")
     assert "LUKS2" in said and "systemd-tpm2" in said and "systemd-recovery" in said
