@@ -100,7 +100,8 @@ class Machine:
         assert self.key is not None
         found = ["ssh", "-i", self.key, "-p", self.ssh_port, "-F", "/dev/null", "-o", "StrictHostKeyChecking=no",
                  "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=30", "-o", "BatchMode=yes",
-                 "root@127.0.0.1", command]  # fmt: skip
+                 # A machine that starts again in the middle of a command does not say so.
+                 "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=6", "root@127.0.0.1", command]  # fmt: skip
         return [str(word) for word in found]
 
     def _ssh(self, command: str, timeout: float, text: str = "") -> subprocess.CompletedProcess[str]:

@@ -249,12 +249,17 @@ def seed(machine, patients=12):
     )
 
 
-def write(machine, slug):
-    """Somebody's row, of now."""
-    machine.run(
+def row(slug):
+    """The command that writes somebody's row, of now."""
+    return (
         'psql -h /run/postgresql -U postgres -d qanun -Xqc "insert into core_tenant (id, slug, name, name_alt, locale, timezone,'
-        f" currency, country, phone, active) values (gen_random_uuid(), '{slug}', '{slug}', '', 'en', 'UTC', 'USD', '', '', true)\""
+        f" currency, country, phone, active) values (gen_random_uuid(), '{slug}', '{slug}', '', 'en', 'UTC', 'USD', '', '', true)"
+        ' on conflict do nothing"'
     )
+
+
+def write(machine, slug):
+    machine.run(row(slug))
 
 
 def written(machine):
