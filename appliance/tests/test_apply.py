@@ -417,7 +417,9 @@ def test_one_family_is_waited_for_a_little_longer_and_none_for_ever(monkeypatch)
 
 def test_a_second_network_that_answers_later_is_waited_for_and_a_cable_to_nowhere_is_not_for_ever(monkeypatch):
     one, two, both = "192.0.2.5", "198.51.100.7", ["192.0.2.5", "198.51.100.7"]
-    late = _shown(monkeypatch, (0, _link("enp1s0", one), _link("enp2s0")), (6, _link("enp1s0", one), _link("enp2s0", two)))
+    late = _shown(
+        monkeypatch, (0, _link("enp1s0", one), _link("enp2s0")), (6, _link("enp1s0", one), _link("enp2s0", two))
+    )
     assert late == (both, 6)
     assert _shown(monkeypatch, (0, _link("enp1s0", one), _link("enp2s0", "fe80::1"))) == ([one], 12)
     for never in (_link("enp2s0", master="br0"), _link("enp2s0", operstate="DOWN"), _link("wg0")):

@@ -48,7 +48,10 @@ async def test_a_camera_in_the_dark_is_not_called_a_weak_network(house: House) -
         phone = await firefox.page(f"{house.stack.base}{link}")
         await phone.evaluate(_ACCEPT, [BORN, p.PASSWORD])
         async with asyncio.timeout(60):
-            while await phone.evaluate("document.querySelector('[data-check=network]')?.dataset.tone ?? 'ask'") in {"ask", ""}:
+            while await phone.evaluate("document.querySelector('[data-check=network]')?.dataset.tone ?? 'ask'") in {
+                "ask",
+                "",
+            }:
                 await asyncio.sleep(0.3)
         trip = json.loads(await phone.evaluate("document.querySelector('[data-trip]').dataset.trip"))
         assert trip["kbit"] < 150 < trip["room"], trip
