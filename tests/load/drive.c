@@ -100,10 +100,12 @@ static int next_is_video(const struct client *c, const struct plan *p) {
     return due(c->sequence[1] + 1, p->video_rate) < due(c->sequence[0] + 1, p->audio_rate);
 }
 
-/* All that a participant will send, who begins at a moment of their own: nobody's packets keep step with another's. 0, or -1 when a packet could not be encrypted or there is no memory. */
+/* All that a participant will send, who begins at a moment of their own: nobody's packets keep step with another's. 0, or -1 when
+ * a packet could not be encrypted or there is no memory. */
 static int prepare_one(struct client *c, const struct plan *p, uint32_t owner, int64_t until, srtp_function protect) {
     size_t most = (size_t)(until / SECOND + 1) * (p->audio_rate + p->video_rate), used = 0;
-    size_t room = (size_t)(until / SECOND + 1) * (p->audio_rate * (p->audio_octets + ROUND) + p->video_rate * (p->video_octets + ROUND));
+    size_t room = (size_t)(until / SECOND + 1) *
+                  (p->audio_rate * (p->audio_octets + ROUND) + p->video_rate * (p->video_octets + ROUND));
     c->count = c->next = c->sequence[0] = c->sequence[1] = 0;
     /* Steps of the golden ratio fill the time between two packets of sound evenly, however many they are. */
     c->phase_ns = (int64_t)(owner * 2654435769u) * (SECOND / p->audio_rate) >> 32;
