@@ -17,7 +17,7 @@ _SIX_S, _FOUR_S, _LINK_S = 2.0, 12.0, 12.0
 #: IPv6 addresses that come and go (RFC 8981), are about to go, or are not certain to be ours.
 _PASSING = ("temporary", "deprecated", "tentative", "dadfailed")
 #: Bridges and tunnels of other programs lead no browser here.
-_NOT_OURS = ("lo", "docker", "br-", "veth", "virbr", "tun", "wg")
+_NOT_OURS = ("docker", "br-", "veth", "virbr", "tun", "wg")
 
 
 def own_addresses(site: Site, *, wait: float = _WAIT_S) -> list[str]:

@@ -362,7 +362,8 @@ def test_addresses_that_the_network_gives_are_left_to_the_moment_of_start(site_t
 
 
 def _link(name: str, *addresses: str, **more: object) -> dict[str, object]:
-    given = [{"local": one, "scope": "link" if one.startswith("fe80") else "global"} for one in addresses]
+    near = {"fe80": "link", "127.": "host"}
+    given = [{"local": one, "scope": near.get(one[:4], "global")} for one in addresses]
     return {"ifname": name, "operstate": "UP", "addr_info": given, **more}
 
 
