@@ -259,6 +259,7 @@ def row(slug):
 
 
 def write(machine, slug):
+    """Somebody's row, once."""
     machine.run(row(slug))
 
 

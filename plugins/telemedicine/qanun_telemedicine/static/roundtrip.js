@@ -7,7 +7,7 @@ import { Echo } from "./sealing.js";
 
 const CONNECT_MS = 12_000;
 const MEASURE_MS = 4_000;
-const STORM_MS = 4_000;
+const SNOW_MS = 4_000;
 const LOOK_MS = 500;
 
 /**
@@ -64,17 +64,18 @@ export async function roundTrip({ line, iceServers, stream, policy = "all", sign
       room: out.stats?.room ? Math.round(out.stats.room / 1000) : null,
       relayed: Boolean(out.stats?.relayed || last.relayed),
     };
-    if (found.room === null && found.video && weak(found, true)) {
-      const storm = snow();
+    // Only where nothing but the little that the camera sent speaks against the way.
+    if (found.room === null && weak(found, true) && !weak({ ...found, room: Infinity }, true)) {
+      const snowing = snow();
       try {
-        await out.replaceTrack("video", storm.track);
-        await until(() => false, STORM_MS / 2); // the estimate of the way grows at first
+        await out.replaceTrack("video", snowing.track);
+        await until(() => false, SNOW_MS / 2); // the estimate of the way grows at first
         const before = back.stats;
-        await until(() => false, STORM_MS / 2);
+        await until(() => false, SNOW_MS / 2);
         if (signal?.aborted) return { ok: false, reason: "stopped" };
         found.room = Math.max(found.kbit, kbit(before, back.stats));
       } finally {
-        storm.end();
+        snowing.end();
       }
     }
     return found;

@@ -311,7 +311,8 @@ static void drop_repeats(qe_engine *e, const qe_transport *t) {
 /* Packets are little work that must not wait, for Python's thread least of all. Where that is not allowed, they wait a little.
  *
  * A priority alone does not do it: since Linux 6.6 whoever runs may finish a slice of some milliseconds before one that wakes.
- * From 6.12 on a thread that asks for shorter slices than that goes ahead at once; earlier kernels ignore the wish. */
+ * From 6.12 on a thread that asks for shorter slices goes ahead: at once, or at the next tick where the kernel preempts lazily.
+ * Earlier kernels ignore the wish. */
 static void go_ahead(void) {
     (void)setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) - AHEAD);
     /* The kernel's struct sched_attr in its first version; the C library has had no name for it until lately. */
