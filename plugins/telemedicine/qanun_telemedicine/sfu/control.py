@@ -8,10 +8,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Set
+from dataclasses import replace
 
 from qanun_telemedicine.sfu import rtcp
 from qanun_telemedicine.sfu.addresses import Address
-from qanun_telemedicine.sfu.engine import Engine
+from qanun_telemedicine.sfu.engine import Engine, StreamState, TrackSpec
 from qanun_telemedicine.sfu.paths import Paths
 from qanun_telemedicine.sfu.quality import ActiveSpeaker, Leg
 from qanun_telemedicine.sfu.room import Participant, Room, Rooms
@@ -26,6 +27,8 @@ _EVERY_REPORT = 20
 #: Longer than anything is awaited from who sends: the last gap has been asked for and given up, the last report is out.
 _SILENT_NS = 3_000_000_000
 _NOBODY: frozenset[str] = frozenset()
+#: More protection than against this loss (in 256 parts) would leave too little of the sound itself.
+_MOST_TOLD = 51
 #: A publisher is asked for a key frame of one layer at most this often.
 _KEY_FRAME_NS = 500_000_000
 
@@ -136,7 +139,24 @@ class Control:
     ) -> None:
         sent = self.engine.sent(transport, feedback.first, len(feedback.arrivals))
         known = [(*one, arrived) for one, arrived in zip(sent, feedback.arrivals, strict=False) if one is not None]
+        before = state.leg.budget()
         state.leg.estimator.feedback(known, arrival_ns)
+        if state.leg.budget() < before:
+            self._narrowed(transport, state)
+
+    def _narrowed(self, transport: str, state: WayState) -> None:
+        """A way carries less: what does not fit waits in front of the sound, so its senders hear of it at once."""
+        participant = self.rooms.by_transport[transport]
+        now = time.monotonic()
+        if any(slot.kind == "video" and slot.track is not None for slot in participant.slots.values()):
+            state.leg.narrowed(now)
+        if state.leg.paused != participant.video_paused:
+            self.rooms.pause_video(participant, state.leg.paused)
+        state.probes = []
+        self.shares.choose(participant, state, now, lower=True)
+        for other in participant.room.participants.values():
+            if other is not participant and other.connected:
+                self.shares.cap(other, self.state(other.transport.name))
 
     def _report(self, participant: Participant, state: WayState, report: rtcp.Report, arrival_ns: int) -> None:
         sent = state.sent_reports.get(report.last_sr)
@@ -241,7 +261,7 @@ class Control:
         name, now = participant.transport.name, now_ns / 1e9
         if lively:  # where nobody sends there is nothing to report and nothing to choose
             self._heard(name, state, now)
-            self._reckon(name, state, now_ns)
+            self._reckon(participant, state, now_ns)
         video = [slot for slot in participant.slots.values() if slot.kind == "video" and slot.track is not None]
         quality = state.leg.decide(now, has_video=bool(video))
         if state.leg.paused != participant.video_paused:
@@ -255,21 +275,45 @@ class Control:
             state.announced, state.announced_at = quality, now
             self._emit("participant.quality", participant, self.quality(participant))
 
-    def _reckon(self, name: str, state: WayState, now_ns: int) -> None:
+    def _reckon(self, participant: Participant, state: WayState, now_ns: int) -> None:
         """What came from a participant in the last second, and how much of it was lost: told to them, and kept for choosing."""
+        name = participant.transport.name
         state.streams = self.engine.streams(name)
         primary = [stream for stream in state.streams if not stream.retransmission]
         if primary:
             lost = [stream.report.fraction_lost for stream in primary if now_ns - stream.last_ns < 2_000_000_000]
             state.leg.loss_up = max(lost, default=0) / 256
             for at in range(0, len(state.streams), 31):
-                reports = [stream.report for stream in state.streams[at : at + 31]]
+                reports = [self._as_heard(participant, stream) for stream in state.streams[at : at + 31]]
                 self.engine.send_rtcp(name, rtcp.receiver_report(FEEDBACK_SSRC, reports))
         for stream in state.streams:
             _, at, octets = state.rates.get(stream.ssrc, (0, now_ns, stream.octets))
             elapsed = max(1, now_ns - at)
             rate = (stream.octets - octets) * 8_000_000_000 // elapsed if at != now_ns else 0
             state.rates[stream.ssrc] = (rate, now_ns, stream.octets)
+
+    def _as_heard(self, participant: Participant, stream: StreamState) -> rtcp.Report:
+        """A stream's report; of sound, with the loss of whoever hears it worst.
+
+        An Opus encoder repeats in each packet what mattered in the one before once it hears of losses, at the same rate: the
+        loss behind the server is as good a reason as the one before it, and its sender would never learn of it.
+        """
+        report = stream.report
+        track = next((one for one in participant.tracks.values() if one.id == stream.track), None)
+        if track is None or track.kind != "audio":
+            return report
+        worst = max(
+            (self.state(other.transport.name).leg.loss_down for other in self._hear(participant, track)), default=0
+        )
+        return replace(report, fraction_lost=max(report.fraction_lost, min(_MOST_TOLD, round(worst * 256))))
+
+    @staticmethod
+    def _hear(speaker: Participant, track: TrackSpec) -> list[Participant]:
+        return [
+            other
+            for other in speaker.room.participants.values()
+            if other.connected and any(slot.track is track for slot in other.slots.values())
+        ]
 
     def _heard(self, name: str, state: WayState, now: float) -> None:
         received = self.engine.counters(name).received

@@ -12,6 +12,8 @@ GOOD, WEAK, AUDIO_ONLY, RECONNECTING = "good", "weak", "audio-only", "reconnecti
 
 #: Below this there is no picture worth having, and the sound needs what there is.
 AUDIO_ONLY_BELOW = 100_000
+#: The picture is tried again with so much, and grows from there if it is carried.
+_TRIED_WITH = 120_000
 #: A call's first seconds say nothing: estimators start low.
 _GRACE_S = 6.0
 #: An attempt to show the picture again that the way does not carry is given up after this: the sound suffers from it.
@@ -73,23 +75,29 @@ class Leg:
         """Bits per second that the way to the participant carries, as far as known."""
         return int(self.estimator.rate)
 
+    def narrowed(self, now: float) -> None:
+        """Whoever gets pictures gets none from now on, if the way carries none."""
+        tried = max(self.since + _GRACE_S, self._resumed + _RETRY_S)
+        if self.paused or self.budget() >= AUDIO_ONLY_BELOW or now <= tried:
+            return
+        self.paused = True
+        self._good_reports = 0
+        self._resume_at = now + self._resume_wait
+        # Each failed attempt to show the picture again makes the next one wait longer.
+        self._resume_wait = min(60.0, self._resume_wait * 2)
+
     def decide(self, now: float, *, has_video: bool) -> str:
         """Once a second: pause or resume video, and the state that the page shows."""
-        budget = self.budget()
         if now - self.heard > _SILENT_S:
             self.state = RECONNECTING
             return self.state
         if not self.paused:
-            if has_video and budget < AUDIO_ONLY_BELOW and now > max(self.since + _GRACE_S, self._resumed + _RETRY_S):
-                self.paused = True
-                self._good_reports = 0
-                self._resume_at = now + self._resume_wait
-                # Each failed attempt to show the picture again makes the next one wait longer.
-                self._resume_wait = min(60.0, self._resume_wait * 2)
+            if has_video:
+                self.narrowed(now)
         elif self._good_reports >= _GOOD_REPORTS and now >= self._resume_at:
             self.paused = False
             self._resumed = now
-            self.estimator.resume(2 * AUDIO_ONLY_BELOW)
+            self.estimator.resume(_TRIED_WITH)
         if not self.paused and now - self._resumed > 60:
             self._resume_wait = 8.0
         bad = self.loss_down > 0.06 or self.loss_up > 0.06 or self.rtt_ms > 450
@@ -119,6 +127,11 @@ class LayerChoice:
         self._wait = _GOOD_REPORTS
         #: Decisions since the last step up.
         self._since_up = self._STABLE
+
+    def lower(self, layers: Sequence[Layer], budget: int) -> str | None:
+        """Between two decisions: a layer that does not fit any more is left."""
+        costs = next((layer.bitrate for layer in layers if layer.rid == self.rid), 0)
+        return self.choose(layers, budget) if costs > budget else self.rid
 
     def choose(self, layers: Sequence[Layer], budget: int) -> str | None:
         ordered = sorted(layers, key=lambda layer: (layer.width, layer.bitrate))

@@ -67,8 +67,8 @@ class Shares:
         for track in [track for track in self._published if track.startswith(transport + "/")]:
             del self._published[track]
 
-    def choose(self, participant: Participant, state: WayState, now: float) -> None:
-        """Choose a simulcast layer for every picture that this participant receives."""
+    def choose(self, participant: Participant, state: WayState, now: float, *, lower: bool = False) -> None:
+        """Choose a simulcast layer for every picture that this participant receives; with `lower`, only one that costs less."""
         video = [slot for slot in participant.slots.values() if slot.kind == "video" and slot.track is not None]
         share = (state.leg.budget() - _AUDIO_SHARE) // max(1, len(video))
         for slot in video:
@@ -81,11 +81,11 @@ class Shares:
             only = len(self._receivers(slot.track)) < 2
             # Layers inside of one stream come all or not at all.
             layers = self._layers_of(slot.track).choice(arriving, now) if slot.track.rids else arriving
-            rid = choice.choose(layers, _UNLIMITED if only else share)
+            rid = (choice.lower if lower else choice.choose)(layers, _UNLIMITED if only else share)
             if rid is None:
                 continue
             self._engine.select(participant.transport.name, slot.mid, rid)
-            if choice.probe and not only and not participant.video_paused:
+            if choice.probe and not (only or lower or participant.video_paused):
                 now_costs = next((layer.bitrate for layer in layers if layer.rid == rid), 0)
                 state.probes.append((participant.agreed[slot.mid].ssrc, max(0, choice.probe - now_costs)))
 
@@ -108,15 +108,15 @@ class Shares:
             made += inside(stream, rate, now) or [Layer(stream.rid, stream.width, rate)]
         return made
 
-    def _receivers(self, track: TrackSpec) -> list[tuple[Participant, str]]:
-        """Who gets this picture just now, and in which section."""
+    def _receivers(self, track: TrackSpec, *, paused: bool = False) -> list[tuple[Participant, str]]:
+        """Who gets this picture just now, and in which section; with `paused`, who would if the way carried it."""
         publisher = self._rooms.by_track.get(track.id)
         if publisher is None:
             return []
         return [
             (other, slot.mid)
             for other in publisher.room.participants.values()
-            if other.connected and not other.video_paused
+            if other.connected and other.video_paused is paused
             for slot in other.slots.values()
             if slot.track is track
         ]
@@ -157,6 +157,10 @@ class Shares:
                 continue
             ssrcs += [one.ssrc for one in state.streams if one.track == track.id and not one.retransmission]
             receivers = self._receivers(track)
+            if not receivers and self._receivers(track, paused=True):
+                # When it is tried again, its key frame must not be one of a picture that was large meanwhile.
+                total, known = total + _LEAST_PICTURE, True
+                continue
             layered = len(receivers) > 1 and (len(track.rids) > 1 or any(one.layers for one in state.streams))
             caps = [cap for other, _ in receivers if (cap := self._share(other)) is not None]
             total += _UNLIMITED if layered or not caps else max(_LEAST_PICTURE, min(caps))

@@ -106,6 +106,49 @@ def test_loss_of_a_line_that_drops_instead_of_queueing_lowers_the_estimate() -> 
     assert estimator.own_loss == 0
 
 
+def test_near_what_a_line_carried_when_it_was_full_the_queue_in_front_of_the_sound_stays_short() -> None:
+    estimator, line = Estimator(), Line(150_000, queue_ms=300)
+    waited: list[float] = []
+    for step in range(900):
+        line.run(estimator, int(min(1_500_000, estimator.rate)), 0.1)
+        if step > 300:
+            waited.append(estimator.queue_ms)
+    assert max(waited) < 180
+    assert sum(one > 110 for one in waited) < len(waited) / 10
+    assert 100_000 < estimator.rate < 170_000
+    line.capacity = 5_000_000
+    for _ in range(300):
+        line.run(estimator, int(min(1_500_000, estimator.rate)), 0.1)
+    assert estimator.rate > 400_000, "what carries more is another line"
+
+
+def test_a_key_frame_after_silence_does_not_make_a_line_look_as_narrow_as_the_silence() -> None:
+    estimator, second = Estimator(), 1_000 * MS
+    for step in range(50):
+        estimator.feedback([(step * 100 * MS, 500, step * 100 * MS + 30 * MS)], step * 100 * MS + 50 * MS)
+    estimator.resume(150_000)
+    # 8 kB at once, into a line of 150 kbit/s: each packet waits for those before it.
+    burst = [(5 * second, 1000, 5 * second + 30 * MS + number * 8_000 * second // 150_000) for number in range(8)]
+    for step in range(1, 5):
+        since, until = 5 * second + (step - 1) * 100 * MS, 5 * second + step * 100 * MS
+        if arrived := [one for one in burst if since <= one[2] < until]:
+            estimator.feedback(arrived, until)
+    assert estimator.queue_ms > 110 and 110_000 < estimator.rate < 150_000, "lowered, to what the line showed to carry"
+
+
+def test_the_picture_is_tried_again_with_little_whatever_the_estimate_grew_to_meanwhile() -> None:
+    leg = Leg(0.0)
+    leg.heard, leg.estimator.rate = 20.0, 60_000.0
+    leg.decide(20.0, has_video=True)
+    leg.estimator.rate = 1_500_000.0
+    for second in range(21, 40):
+        leg.heard = second
+        leg.report(0.0, 3, 80, second)
+        if leg.decide(second, has_video=True) != AUDIO_ONLY:
+            break
+    assert not leg.paused and 100_000 < leg.budget() < 150_000
+
+
 def test_without_transport_feedback_loss_reports_decide() -> None:
     estimator = Estimator()
     for second in range(10):
@@ -278,6 +321,15 @@ def test_a_narrow_way_gets_a_narrow_layer_at_once_and_a_wide_one_step_by_step() 
     assert choice.choose(LAYERS, 3_000_000) == "f"
     assert choice.choose(LAYERS, 200_000) == "q"
     assert [choice.choose(LAYERS, 3_000_000) for _ in range(7)] == ["q", "q", "h", "h", "h", "f", "f"]
+
+
+def test_between_two_decisions_a_layer_that_no_longer_fits_is_left_and_nothing_else_changes() -> None:
+    choice = LayerChoice()
+    choice.choose(LAYERS, 3_000_000)
+    assert choice.lower(LAYERS, 500_000) == "h"
+    for _ in range(20):
+        assert choice.lower(LAYERS, 3_000_000) == "h", "up is for the clock to decide"
+    assert choice.choose(LAYERS, 3_000_000) == "h"
 
 
 def test_the_smallest_layer_is_better_than_none_and_a_lost_layer_is_replaced() -> None:
