@@ -112,7 +112,7 @@ if TYPE_CHECKING:
     from qanun.web.bare import bare_application, bare_page, reader_locale
     from qanun.web.pages import render_contribution
     from qanun.web.security import media_headers
-    from qanun.web.templating import render
+    from qanun.web.templating import initials, render
     from qanun.web.way_in import clinic_context
 else:
     from qanun.api.lazy import on_demand
@@ -210,6 +210,7 @@ __all__ = [
     "get",
     "get_locale",
     "hookimpl",
+    "initials",
     "invite",
     "invite_guest",
     "isolate",

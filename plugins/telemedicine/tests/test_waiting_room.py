@@ -242,7 +242,9 @@ async def test_a_call_that_runs_is_handed_over_with_the_patient_staying_in_it(cl
         async with visit.acting("nurse") as (ctx, row, _):
             await service.hand_over(ctx, row, samir.id)
     assert (await (await clinic.client()).post(f"{visit.href}/hand-over", data=hand)).status_code == 303
-    await patient.page.sees(lambda state: state["with"]["name"] == "Dr Samir", "the patient sees it")
+    await patient.page.sees(
+        lambda state: (state["with"]["name"], state["with"]["letters"]) == ("Dr Samir", "S"), "the patient sees it"
+    )
     told = await (await clinic.client("colleague")).get(f"{visit.href}/summons")
     assert told.status_code == 200 and clinic.users["doctor"].name in told.text
     taker = InCall(await visit.page("colleague"))

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from qanun.api import Context, Practitioner, patient_href
+from qanun.api import Context, Practitioner, initials, patient_href
 from qanun_telemedicine.captions.line import captions_line
 from qanun_telemedicine.models import (
     ADMITTED,
@@ -139,8 +139,10 @@ async def _holder(ctx: Context, row: Consultation) -> dict[str, str]:
     """Whom the patient meets; it can become somebody else while they wait."""
     found = select(Practitioner).where(Practitioner.id == row.practitioner_id)
     holder = (await ctx.db.execute(found)).scalar_one()
+    name = called(ctx, holder)
     return {
-        "id": str(holder.id), "name": called(ctx, holder), "specialty": holder.specialty, "licence": holder.licence
+        "id": str(holder.id), "name": name, "letters": initials(name),
+        "specialty": holder.specialty, "licence": holder.licence,
     }  # fmt: skip
 
 

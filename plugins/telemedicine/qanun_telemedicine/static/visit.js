@@ -244,6 +244,7 @@ function showHolder(holder) {
   if (met) one("[data-changed]").hidden = false;
   met = holder.id;
   for (const place of page.querySelectorAll("[data-with]")) place.textContent = holder[place.dataset.with];
+  for (const place of page.querySelectorAll("[data-with-letters] > *")) place.textContent = holder.letters;
   one("[data-with-licence]").hidden = !holder.licence;
 }
 
