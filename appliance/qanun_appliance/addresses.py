@@ -11,6 +11,8 @@ from qanun_appliance.render import known_addresses
 from qanun_appliance.site import Site
 
 _WAIT_S = 30.0
+#: A change is believed when it is still so after this long: a router that restarts gives and takes for a while.
+_SETTLES_S = 20.0
 #: A network that gives both families does not give them in the same moment, nor do two networks. How long one is waited for that
 #: may not come at all, from the first address on: IPv6 is there a second or two after a link is, and most calls need IPv4.
 _SIX_S, _FOUR_S, _LINK_S = 2.0, 12.0, 12.0
@@ -41,6 +43,22 @@ def reachable_addresses(*, wait: float = _WAIT_S) -> list[str]:
         if now >= until or (first is not None and now >= min(until, first + patience)):
             return found
         time.sleep(0.5)
+
+
+def others(told: Sequence[str]) -> list[str]:
+    """The addresses of now, where one that was told is gone and another of its family is there, or none was known so far; empty
+    where the ones that were told still do. One that only came or only went is left for the next start: what uses addresses
+    would have to start again, and calls go on by the others."""
+    now = _usable(_links())
+    if not _replaced(told, now):
+        return []
+    time.sleep(_SETTLES_S)
+    return now if _usable(_links()) == now else []
+
+
+def _replaced(told: Sequence[str], now: Sequence[str]) -> bool:
+    gone, new = set(told) - set(now), set(now) - set(told)
+    return bool(new) and (not told or bool({":" in one for one in gone} & {":" in one for one in new}))
 
 
 def _links() -> list[dict[str, object]]:

@@ -427,6 +427,63 @@ def test_a_second_network_that_answers_later_is_waited_for_and_a_cable_to_nowher
         assert _shown(monkeypatch, (0, _link("enp1s0", one), never)) == ([one], 2)
 
 
+def test_an_address_that_the_network_replaced_is_followed_and_one_that_came_or_went_is_not(monkeypatch):
+    from qanun_appliance import addresses
+
+    four, six = ["192.0.2.5"], ["2001:db8:1::5"]
+
+    def followed(told: list[str], *shown: list[str]) -> list[str]:
+        """What counts from now on, while `ip` shows these addresses one time after another."""
+        steps = [json.dumps([_link("enp1s0", *found)]).encode() for found in shown]
+        monkeypatch.setattr(addresses.time, "sleep", lambda _: None)
+        monkeypatch.setattr(
+            addresses.subprocess,
+            "run",
+            lambda *_, **__: subprocess.CompletedProcess([], 0, steps.pop(0) if len(steps) > 1 else steps[0]),
+        )
+        return addresses.others(told)
+
+    assert followed(four + six, ["192.0.2.5", "2001:db8:2::5"]) == ["192.0.2.5", "2001:db8:2::5"], "another prefix"
+    assert followed(four, ["198.51.100.7"]) == ["198.51.100.7"], "another router"
+    assert followed([], four) == four, "a cable that was put in after the start"
+    for harmless in (four + six, four, [*four, "2001:db8:2::5", *six], [], ["192.0.2.9", *four, *six]):
+        assert followed(four + six, harmless) == []
+    assert followed(four, ["198.51.100.7"], four) == [], "a router that starts gives and takes for a while"
+
+
+def test_only_where_the_network_gives_addresses_they_are_looked_at_again(site_table, tree, places, machine):
+    timer = "etc/systemd/system/qanun-addresses-follow.timer"
+    assert not (tree / timer).exists()
+    apply(parse_site(site_table | {"network": {"mode": "dhcp"}}), places, SERVICES, machine, ["10.1.2.3"])
+    assert (tree / timer).exists()
+    assert "qanun-addresses-follow.timer" in (tree / "etc/systemd/system/qanun.target").read_text()
+
+
+def test_whoever_follows_writes_down_what_counts_now_and_otherwise_touches_nothing(
+    site_table, places, monkeypatch, capsys
+):
+    from qanun_appliance import addresses
+    from qanun_appliance.commands import setting_up
+
+    site_table["network"] = {"mode": "dhcp"}
+    monkeypatch.setattr(setting_up, "load_site", lambda _: parse_site(site_table))
+    places.data.mkdir(parents=True)
+    file = places.real("/run/qanun-addresses/addresses.env")
+    file.parent.mkdir(parents=True)
+    file.write_text("QANUN_MEDIA_ADVERTISE=192.0.2.5,2001:db8:1::5\nQANUN_TURN_LISTEN=192.0.2.5\n")
+    words = ["--follow", "--write", "/run/qanun-addresses/addresses.env", "--root", str(places.root)]
+    asked = []
+    for found in ([], ["192.0.2.5", "2001:db8:2::5"]):
+        monkeypatch.setattr(addresses, "others", lambda told, found=found: asked.append(told) or found)
+        before = file.read_text()
+        assert setting_up.addresses_command(words) == 0
+        assert (file.read_text() == before) is not bool(found)
+    assert asked == [["192.0.2.5", "2001:db8:1::5"]] * 2
+    assert "QANUN_MEDIA_ADVERTISE=192.0.2.5,2001:db8:2::5" in file.read_text().splitlines()
+    assert "2001:db8:1::5" not in file.read_text()
+    assert "as before" in capsys.readouterr().out
+
+
 def test_a_machine_of_both_families_tells_browsers_of_both(site_table):
     from qanun_appliance.render.services import address_environment
 

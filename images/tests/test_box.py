@@ -101,6 +101,50 @@ def test_the_database_compiles_no_queries_and_is_on_its_socket_alone(box):
     assert said == "off||on"
 
 
+@pytest.mark.long
+def test_calls_follow_a_prefix_that_the_network_replaced(box):
+    """Somebody else gives this one its addresses, and takes one away."""
+    given = box.run("cat", "/var/lib/qanun/site.toml").stdout
+    fixed = f'mode = "static"\ninterface = "host*"\naddress = "{boxes.ADDRESS}/24"'
+    assert fixed in given
+
+    def apply(text):
+        box.run("sh", "-c", "cat > /var/lib/qanun/site.toml", text=text)
+        box.run("qanun", "appliance", "apply", timeout=300)
+        box.run("sh", "-c", f"ip address add {boxes.ADDRESS}/24 dev host0 2>/dev/null || true")
+        box.wait_healthy(90)
+
+    def prefix(verb, number):
+        box.run(
+            "ip", "address", verb, f"2001:db8:{number}::5/64", "dev", "host0", *(["nodad"] if verb == "add" else [])
+        )
+
+    def follow():
+        """The media worker's process afterwards, and what it was started with."""
+        box.run("systemctl", "start", "qanun-addresses-follow")
+        pid = box.run("systemctl", "show", "--value", "-p", "MainPID", "qanun-media@1").stdout.strip()
+        return pid, box.run("cat", f"/proc/{pid}/cmdline").stdout
+
+    apply(given.replace(fixed, 'mode = "unmanaged"'))
+    try:
+        assert box.run("systemctl", "is-active", "qanun-addresses-follow.timer").stdout.strip() == "active"
+        prefix("add", 1)
+        box.run("systemctl", "restart", "qanun-addresses", "qanun-media@1", "qanun-turn")
+        before = follow()
+        assert "2001:db8:1::5" in before[1]
+        prefix("add", 2)
+        assert follow() == before, "one more is no reason to end calls"
+        prefix("del", 1)
+        pid, said = follow()
+        assert pid != before[0] and "2001:db8:2::5" in said and "2001:db8:1::5" not in said
+        box.wait_healthy(60)
+        box.run("qanun", "appliance", "health", "--wait", "60", timeout=90)
+        assert follow() == (pid, said)
+    finally:
+        prefix("del", 2)
+        apply(given)
+
+
 def test_another_start_finds_everything_again(box):
     def known():
         asked = "select (select count(*) from core_user), (select system_identifier from pg_control_system())"

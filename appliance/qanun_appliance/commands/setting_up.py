@@ -97,26 +97,47 @@ def apply_command(arguments: Sequence[str]) -> int:
 
 
 def addresses_command(arguments: Sequence[str]) -> int:
-    from qanun_appliance.addresses import own_addresses
+    from qanun_appliance.addresses import others, own_addresses
     from qanun_appliance.relay import relay_certificate
-    from qanun_appliance.render.services import address_environment
+    from qanun_appliance.render import known_addresses
+    from qanun_appliance.render.services import address_environment, units_with_addresses
     from qanun_appliance.secrets import ensure_secrets
 
     words = parser("addresses", "write down this machine's addresses and certify them")
-    words.add_argument("--write", type=Path, required=True)
+    words.add_argument("--write", type=Path, required=True, metavar="FILE")
+    words.add_argument(
+        "--follow", action="store_true", help="only if the network replaced what FILE says; what uses it starts again"
+    )
     options = words.parse_args(list(arguments))
     places = places_of(options)
     site = load_site(places.site)
-    found = own_addresses(site)
-    lines = address_environment(site, found) if found else {}
     target = places.real(options.write)
+    if options.follow:
+        found = [] if known_addresses(site) else others(_told(target))
+        if not found:
+            print("the addresses are as before")
+            return 0
+    else:
+        found = own_addresses(site)
+    lines = address_environment(site, found) if found else {}
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text("".join(f"{name}={value}\n" for name, value in lines.items()), encoding="ascii")
     target.chmod(0o644)
-    ensure_secrets(site, places, found)
+    certified = "a certificate" in ensure_secrets(site, places, found)
     relay_certificate(site, places)
     print(", ".join(found) or "this machine has no address yet; calls will not connect")
+    if options.follow and places.is_machine:
+        units = units_with_addresses(site, services(), os.cpu_count() or 1)
+        proxy = ["caddy.service"] if certified else []
+        subprocess.run(["systemctl", "try-restart", *units, *proxy], check=False, timeout=300)
     return 0
+
+
+def _told(file: Path) -> list[str]:
+    """The addresses in a file that `addresses --write` made; none where there is no such file."""
+    text = file.read_text(encoding="ascii") if file.exists() else ""
+    lines = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    return [one for one in lines.get("QANUN_MEDIA_ADVERTISE", "").split(",") if one]
 
 
 def relay_certificate_command(arguments: Sequence[str]) -> int:

@@ -13,11 +13,11 @@ from qanun_appliance.render.files import Link, Machine, Rendered
 from qanun_appliance.render.lifecycle import lifecycle_files
 from qanun_appliance.render.network import access_files, allowed, firewall, listeners, network_files, time_files
 from qanun_appliance.render.proxy import proxy_files
-from qanun_appliance.render.services import daemons, service_files
+from qanun_appliance.render.services import daemons, known_addresses, service_files
 from qanun_appliance.render.setup import setup_files
 from qanun_appliance.site import Site
 
-__all__ = ["Link", "Machine", "Rendered", "open_ports", "rendered"]
+__all__ = ["Link", "Machine", "Rendered", "known_addresses", "open_ports", "rendered"]
 
 
 def rendered(
@@ -39,13 +39,6 @@ def rendered(
         *time_files(site),
         *access_files(site, slot=machine.slot),
     ]
-
-
-def known_addresses(site: Site) -> list[str]:
-    """The machine's addresses where the site fixes them; empty where the network gives them."""
-    if site.media_advertise:
-        return list(site.media_advertise)
-    return [site.network.address.split("/")[0]] if site.network.mode == "static" else []
 
 
 def open_ports(site: Site, services: Sequence[SystemService], cores: int = 0) -> list[tuple[str, int]]:

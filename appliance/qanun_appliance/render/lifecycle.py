@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from qanun_appliance.places import ACCOUNTS, DATA, Places
 from qanun_appliance.relay import kept_by_the_proxy
@@ -10,7 +11,7 @@ from qanun_appliance.render.backup_disk import AUTOMOUNT
 from qanun_appliance.render.database import FOLDER, SOCKETS
 from qanun_appliance.render.files import HEAD, Link, Machine, Rendered
 from qanun_appliance.render.hardening import BLOCK_DEVICES, CONFIGURES, hardened, root_hardened
-from qanun_appliance.render.services import ADDRESSES, ENVIRONMENT
+from qanun_appliance.render.services import ADDRESSES, ENVIRONMENT, known_addresses
 from qanun_appliance.site import BACKUP_MOUNT, Site
 
 _SYSTEM = "/etc/systemd/system"
@@ -24,7 +25,8 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
     backs_up = bool(site.backup.target)
     # On the image these units come into being during the boot, after timers.target was thought through: the target that
     # `apply` starts brings all of them along.
-    timers = ["doctor", "disk", "renew", *(("backup", "drill", "wal") if backs_up else ())]
+    follows = ["addresses-follow"] if not known_addresses(site) else []
+    timers = ["doctor", "disk", "renew", *follows, *(("backup", "drill", "wal") if backs_up else ())]
     wants = " ".join((
         *units, "qanun-web.service", "qanun-jobs.service", "caddy.service", "qanun-first-boot.service",
         "qanun-health.service", "qanun-releases.service", "qanun-doctor.path", "qanun-backup.path",
@@ -127,6 +129,7 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
             ["Description=Qanun: the data disk's reserve", f"RequiresMountsFor={DATA}", "After=qanun-health.service"],
             ["Type=oneshot", f"ExecStart={appliance} disk-watch", *root_hardened()],
         ),
+        **(_follow(appliance) if follows else {}),
         "qanun-disk.timer": _timer("the data disk's reserve", "OnBootSec=1min\nOnUnitInactiveSec=1min\nAccuracySec=5s"),
         "qanun-doctor.timer": _timer("the doctor's round", "OnBootSec=2min\nOnUnitInactiveSec=5min"),
         # The pages' button: the web server leaves a wish, root's round answers it.
@@ -179,6 +182,18 @@ def _readiness(machine: Machine) -> list[str]:
         return ["Type=notify"]
     asks = f"{machine.postgres_bin}/pg_isready --quiet --host={SOCKETS} --timeout=5"
     return ["Type=exec", f"ExecStartPost=/bin/sh -c 'until {asks}; do kill -0 $MAINPID || exit 1; sleep 0.2; done'"]
+
+
+def _follow(appliance: str) -> dict[str, str]:
+    """Where the network gives the addresses it can give others at any moment, and calls would be sent to nobody."""
+    return {
+        "qanun-addresses-follow.service": _section(
+            ["Description=Qanun: other addresses than the machine started with", "After=qanun-health.service"],
+            ["Type=oneshot", f"ExecStart={appliance} addresses --follow --write {ADDRESSES}", "TimeoutStartSec=400",
+             *root_hardened(write=[str(DATA), str(Path(ADDRESSES).parent)])],
+        ),
+        "qanun-addresses-follow.timer": _timer("the machine's addresses", "OnBootSec=3min\nOnUnitInactiveSec=2min"),
+    }  # fmt: skip
 
 
 def _relay(site: Site, appliance: str) -> dict[str, str]:

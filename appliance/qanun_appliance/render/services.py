@@ -122,6 +122,13 @@ def environment(site: Site, places: Places, addresses: Sequence[str]) -> str:
     return HEAD + "".join(f"{name}={value}\n" for name, value in sorted(lines.items()))
 
 
+def known_addresses(site: Site) -> list[str]:
+    """The machine's addresses where the site fixes them; empty where the network gives them."""
+    if site.media_advertise:
+        return list(site.media_advertise)
+    return [site.network.address.split("/")[0]] if site.network.mode == "static" else []
+
+
 def address_environment(site: Site, addresses: Sequence[str]) -> dict[str, str]:
     """What depends on the machine's addresses."""
     lines = {"QANUN_MEDIA_ADVERTISE": ",".join(addresses)}
@@ -134,6 +141,15 @@ def address_environment(site: Site, addresses: Sequence[str]) -> dict[str, str]:
         urls.append(f"turns:{site.authority}:{site.turn.tls_port}?transport=tcp")
         lines |= {"QANUN_TURN_LISTEN": ",".join(addresses), "QANUN_TURN_URLS": ",".join(urls)}
     return lines
+
+
+def units_with_addresses(site: Site, services: Iterable[SystemService], cores: int) -> list[str]:
+    """What reads the machine's addresses as it starts."""
+    return [
+        "qanun-web.service",
+        "qanun-jobs.service",
+        *(unit for daemon in daemons(site, services, cores) for unit in daemon.units),
+    ]
 
 
 def service_files(site: Site, places: Places, running: Sequence[Daemon], addresses: Sequence[str]) -> list[Rendered]:
