@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from qanun.identity.passwords import acceptable as acceptable_password
     from qanun.identity.patients import likely_duplicates
     from qanun.identity.signin import invite
+    from qanun.identity.specialties import specialty_name
     from qanun.jobs import Job
     from qanun.notifications import NotificationChannel, notify_patient
     from qanun.plugins import Plugin, hookimpl
@@ -241,6 +242,7 @@ __all__ = [
     "render_slot",
     "revoke_guest",
     "same",
+    "specialty_name",
     "still_allowed",
     "to_ascii_digits",
     "token_hash",

@@ -15,6 +15,7 @@ from qanun.context import Context
 from qanun.errors import Conflict, Forbidden, Invalid, TooMany
 from qanun.i18n import N_
 from qanun.identity import Patient, recovery, signin
+from qanun.identity.specialties import SPECIALTIES
 from qanun.web.authorise import public_context, runtime_of
 from qanun.web.forms import Form
 from qanun.web.furniture import NavItem
@@ -43,7 +44,7 @@ async def _all(
 ) -> Response[str]:
     return page(
         ctx, "core/people.html", status=status, people=await people.people(ctx), roles=_roles(ctx), limit=people.LIMIT,
-        values=values or {}, errors=errors or {}, chosen=chosen, named=dict(_roles(ctx)),
+        values=values or {}, errors=errors or {}, chosen=chosen, named=dict(_roles(ctx)), specialties=SPECIALTIES,
     )  # fmt: skip
 
 

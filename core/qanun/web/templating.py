@@ -26,6 +26,7 @@ from markupsafe import Markup, escape
 
 import qanun
 from qanun.i18n import Locale, dates, format_number, get_locale, isolate, resolve, v
+from qanun.identity.specialties import specialty_name
 from qanun.web.folding import Constants, FoldingEnvironment, as_written
 
 _locale: ContextVar[Locale] = ContextVar("qanun_template_locale")
@@ -151,6 +152,11 @@ def say(value: Any) -> str:
     return resolve(value, _locale.get())
 
 
+def specialty(text: str) -> str:
+    """What a clinician is specialised in, in the reader's language."""
+    return specialty_name(text, _locale.get())
+
+
 def _constants(locale: Locale) -> Constants:
     def of(template: str) -> dict[str, Callable[..., Any]]:
         slug = template.split("/", 1)[0]
@@ -205,7 +211,7 @@ def stencil(template: str, constants: Mapping[str, Any] | None = None, **holes: 
 #: Functions a template calls as they are.
 _PLAIN = frozenset(
     {
-        "v", "isolate", "icon", "avatar", "initials", "static", "say", "clock", "clocks", "iso_date", "long_date",
+        "v", "isolate", "icon", "avatar", "initials", "specialty", "static", "say", "clock", "clocks", "iso_date", "long_date",
         "medium_date", "short_date", "age", "relative", "number", "stencil",
     }
 )  # fmt: skip
@@ -224,7 +230,7 @@ def environment(locale: Locale | None = None) -> jinja2.Environment:
         _gettext, _ngettext, newstyle=True, pgettext=_pgettext, npgettext=_npgettext
     )
     env.globals.update(
-        v=v, isolate=isolate, icon=icon, avatar=avatar, initials=initials, static=static, say=say, clock=clock, clocks=clocks,
+        v=v, isolate=isolate, icon=icon, avatar=avatar, initials=initials, specialty=specialty, static=static, say=say, clock=clock, clocks=clocks,
         iso_date=iso_date, long_date=_moment(dates.long_date), medium_date=_moment(dates.medium_date),
         short_date=_moment(dates.short_date), age=age, relative=relative, number=format_number,
         stencil=stencil,

@@ -58,6 +58,7 @@ async def test_somebody_is_let_in_with_a_code_and_chooses_their_own_password(cli
     assert (await phone.get("/scheduling/day")).status_code == 200
     assert (await _enter(clinic.anonymous(), email, code)).status_code == 422, "once"
     assert (await clinic.anonymous().post("/sign-in", data={"email": email, "password": NEW})).status_code == 303
+    assert 'value="Paediatrics"></option>' in (await admin.get("/people")).text, "usual ones are offered"
     async with clinic.context("system") as ctx:
         doctor = (await ctx.db.execute(select(Practitioner).where(Practitioner.name == "Dr Huda Alami"))).scalar_one()
         assert (doctor.specialty, doctor.room, doctor.active) == ("Paediatrics", "4", True)

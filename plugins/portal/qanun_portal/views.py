@@ -10,7 +10,17 @@ from typing import Any
 
 from sqlalchemy import select
 
-from qanun.api import Context, Forbidden, Patient, Practitioner, Role, SlotContent, VisitMode, record_views
+from qanun.api import (
+    Context,
+    Forbidden,
+    Patient,
+    Practitioner,
+    Role,
+    SlotContent,
+    VisitMode,
+    record_views,
+    specialty_name,
+)
 
 HOME = "portal.home"
 #: Below what is coming: what else a patient can do, by other plugins.
@@ -203,8 +213,9 @@ def _practitioner(ctx: Context, resource: Mapping[str, Any], staff: Mapping[str,
     for id, display in _references(resource):
         known = staff.get(id)
         if known and known.name_alt and ctx.locale.code != ctx.tenant.locale:
-            return known.name_alt, known.specialty
-        return (display or (known.name if known else ""), known.specialty if known else "")
+            return known.name_alt, specialty_name(known.specialty, ctx.locale)
+        name = display or (known.name if known else "")
+        return name, specialty_name(known.specialty, ctx.locale) if known else ""
     return "", ""
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from qanun.api import Context, Practitioner, initials, patient_href
+from qanun.api import Context, Practitioner, initials, patient_href, specialty_name
 from qanun_telemedicine.captions.line import captions_line
 from qanun_telemedicine.models import (
     ADMITTED,
@@ -142,7 +142,7 @@ async def _holder(ctx: Context, row: Consultation) -> dict[str, str]:
     name = called(ctx, holder)
     return {
         "id": str(holder.id), "name": name, "letters": initials(name),
-        "specialty": holder.specialty, "licence": holder.licence,
+        "specialty": specialty_name(holder.specialty, ctx.locale), "licence": holder.licence,
     }  # fmt: skip
 
 
