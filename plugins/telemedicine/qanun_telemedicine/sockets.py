@@ -223,6 +223,8 @@ class Line(Acts):
                     await self._send({"type": "tracks", **event.data})
                 elif event.event == "participant.layers" and mine:
                     await self._send({"type": "layers", **event.data})
+                elif event.event == "participant.sound" and mine:
+                    await self._send({"type": "sound", **event.data})
                 elif event.event == "participant.quality" and mine:
                     await self._send({"type": "quality", **event.data})
                     await self._sample(event.data)

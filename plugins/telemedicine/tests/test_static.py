@@ -1,5 +1,6 @@
 """Modules of the call's page that decide something by themselves, run outside of any browser with times that are made up."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -102,6 +103,32 @@ def test_a_connection_without_a_way_yet_is_no_silent_one() -> None:
     assert run("silence.js", "console.log(JSON.stringify(new Silence().look(undefined, 5000)));") is False
 
 
+def held(*rooms: float | None) -> list[bool]:
+    """Whether the picture is held back after each look, a second apart, at what the way out would carry (kbit/s)."""
+    script = f"""
+const uplink = new Uplink();
+console.log(JSON.stringify({json.dumps(rooms)}.map((room, at) => (uplink.look(room && room * 1000, at * 1000), uplink.held))));
+"""
+    found = run("uplink.js", script)
+    assert isinstance(found, list)
+    return found
+
+
+def test_a_picture_that_the_way_out_does_not_carry_is_held_back_for_the_sound_and_tried_again() -> None:
+    assert held(300, 50, 50, 200, 50, 50, None, 50, 50) == [False] * 9, "a way that stumbles is no narrow one"
+    found = held(*[50] * 400)
+    assert found[:3] == [False, False, True]
+    runs = [(on, len(list(run_))) for on, run_ in itertools.groupby(found)]
+    assert [length for on, length in runs if on][:4] == [10, 20, 40, 80], "later each time"
+    assert all(length <= 3 for on, length in runs if not on)
+    again = held(*[50] * 14, *[500] * 200, *[50] * 14)
+    assert again[14:214] == [False] * 200 and sum(again[214:]) == 10, "a good while in between is a new beginning"
+
+
+def test_a_browser_that_does_not_say_what_its_way_carries_sends_its_picture() -> None:
+    assert not any(held(*[None] * 60))
+
+
 def test_a_timer_of_the_same_name_takes_the_place_of_the_old_one_and_what_is_stopped_does_not_come() -> None:
     script = """
 const timers = new Timers(), came = [];
@@ -125,7 +152,9 @@ const section = (mid, ...rids) => {
 const [camera, screen, broken] = [section("0", "q", "h", "f"), section("1", "f"), section("2", "q", "f")];
 const faults = [];
 broken.sender.setParameters = async () => { throw new Error("no"); };
-for (let turn = 0; turn < 2; turn += 1) await sendOnly([camera, screen, broken], { 0: ["h"], 2: ["q"] }, (error) => faults.push(error.message));
+for (let turn = 0; turn < 2; turn += 1) {
+  for (const [one, wanted] of [[camera, ["h"]], [screen, null], [broken, ["q"]]]) await sendOnly(one, wanted, (error) => faults.push(error.message));
+}
 const sent = (one) => one.parameters.encodings.filter(({ active }) => active).map(({ rid }) => rid);
 console.log(JSON.stringify([sent(camera), camera.set, sent(screen), screen.set, faults]));
 """
@@ -167,7 +196,12 @@ const connection = () => {
   const peer = { sections: [] };
   peer.addTransceiver = (one, options) => {
     const section = { mid: null, direction: options.direction, encodings: options.sendEncodings };
-    section.sender = { track: one, replaceTrack: async (other) => (section.sender.track = other) };
+    section.sender = {
+      track: one,
+      replaceTrack: async (other) => (section.sender.track = other),
+      getParameters: () => structuredClone({ encodings: section.encodings }),
+      setParameters: async (next) => (section.encodings = next.encodings),
+    };
     peer.sections.push(section);
     return section;
   };
@@ -236,3 +270,36 @@ def test_who_came_without_a_camera_offers_it_when_there_is_one() -> None:
         False,
         ["sendonly nothing", "sendonly face"],
     ]
+
+
+def test_a_way_out_that_carries_sound_alone_gets_sound_alone_and_afterwards_what_was_asked_for_meanwhile() -> None:
+    script = """
+    const wide = { ...track("video", "face"), getSettings: () => ({ width: 1280, height: 720 }) };
+    const layered = new Sources({ stream: stream(track("audio", "voice"), wide), simulcast: true });
+    const peer = connection(), failed = (error) => { throw error; };
+    layered.open(peer);
+    peer.answered();
+    const sent = () => [
+      peer.sections[0].encodings[0].maxBitrate ?? 0,
+      peer.sections[1].encodings.filter(({ active }) => active !== false).map(({ rid }) => rid).join(""),
+    ];
+    made.push(sent());
+    await layered.hold(true, failed);
+    made.push(sent());
+    await layered.order({ layers: { 1: ["q", "h"] } }, failed);
+    await layered.order({ bitrate: 24000 }, failed);
+    made.push(sent());
+    await layered.hold(false, failed);
+    made.push(sent());
+    await layered.order({ bitrate: 0 }, failed);
+    made.push(sent());
+    layered.close();
+    const second = connection();
+    layered.open(second);
+    second.answered();
+    await layered.hold(false, failed);
+    made.push(second.sections[1].encodings.filter(({ active }) => active !== false).map(({ rid }) => rid).join(""));
+    console.log(JSON.stringify(made));
+    """
+    alone = [20_000, ""]
+    assert run("sources.js", SOURCES + script) == [[0, "f"], alone, alone, [24_000, "qh"], [0, "qh"], "f"]

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from qanun_telemedicine.sfu import rtcp
 from qanun_telemedicine.sfu.addresses import Address
-from qanun_telemedicine.sfu.engine import Engine, StreamState, TrackSpec
+from qanun_telemedicine.sfu.engine import Engine, StreamState
 from qanun_telemedicine.sfu.paths import Paths
 from qanun_telemedicine.sfu.quality import ActiveSpeaker, Leg
 from qanun_telemedicine.sfu.room import Participant, Room, Rooms
@@ -156,7 +156,9 @@ class Control:
         self.shares.choose(participant, state, now, lower=True)
         for other in participant.room.participants.values():
             if other is not participant and other.connected:
-                self.shares.cap(other, self.state(other.transport.name))
+                theirs = self.state(other.transport.name)
+                self.shares.cap(other, theirs)
+                self.shares.sound(other, theirs, now)
 
     def _report(self, participant: Participant, state: WayState, report: rtcp.Report, arrival_ns: int) -> None:
         sent = state.sent_reports.get(report.last_sr)
@@ -271,6 +273,7 @@ class Control:
             self.shares.choose(participant, state, now)
             self.shares.tell(participant, now)
             self.shares.cap(participant, state)
+            self.shares.sound(participant, state, now)
         if quality != state.announced or now - state.announced_at > 10:
             state.announced, state.announced_at = quality, now
             self._emit("participant.quality", participant, self.quality(participant))
@@ -302,18 +305,9 @@ class Control:
         track = next((one for one in participant.tracks.values() if one.id == stream.track), None)
         if track is None or track.kind != "audio":
             return report
-        worst = max(
-            (self.state(other.transport.name).leg.loss_down for other in self._hear(participant, track)), default=0
-        )
+        hear = [self.state(other.transport.name).leg for other, _ in self.shares.receivers(track, paused=None)]
+        worst = max((leg.loss_down for leg in hear), default=0.0)
         return replace(report, fraction_lost=max(report.fraction_lost, min(_MOST_TOLD, round(worst * 256))))
-
-    @staticmethod
-    def _hear(speaker: Participant, track: TrackSpec) -> list[Participant]:
-        return [
-            other
-            for other in speaker.room.participants.values()
-            if other.connected and any(slot.track is track for slot in other.slots.values())
-        ]
 
     def _heard(self, name: str, state: WayState, now: float) -> None:
         received = self.engine.counters(name).received

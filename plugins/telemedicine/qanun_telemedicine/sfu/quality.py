@@ -12,6 +12,12 @@ GOOD, WEAK, AUDIO_ONLY, RECONNECTING = "good", "weak", "audio-only", "reconnecti
 
 #: Below this there is no picture worth having, and the sound needs what there is.
 AUDIO_ONLY_BELOW = 100_000
+#: Below this even the sound is asked to take less, and above the other to take what it likes.
+_SOUND_BELOW, _SOUND_ABOVE = 75_000, 110_000
+#: For so long at first (s), and the longer the sooner it was too much again.
+_SOUND_LEAST_S, _SOUND_MOST_S = 10.0, 60.0
+#: Sound in full that a way does not carry is noticed within this (s).
+_SOUND_TRIED_S = 5.0
 #: The picture is tried again with so much, and grows from there if it is carried.
 _TRIED_WITH = 120_000
 #: A call's first seconds say nothing: estimators start low.
@@ -43,6 +49,10 @@ class Leg:
         self.loss_down = 0.0
         self.loss_up = 0.0
         self.paused = False
+        #: Whether the way carries sound at its usual rate no more.
+        self.tight = False
+        self._tight_until = 0.0
+        self._tight_for = _SOUND_LEAST_S
         self.state = GOOD
         self.estimator = Estimator()
         self._good_reports = 0
@@ -66,7 +76,7 @@ class Leg:
         """Media takes another way: what the one before carried, and lost as it ended, says nothing of this one."""
         if now - self.since > _TO_AND_FRO_S:
             self.since = now
-            self.paused = False
+            self.paused = self.tight = False
             self._resume_wait = 8.0
             self.loss_down = self.loss_up = self.rtt_ms = 0.0
             self.estimator = Estimator(int(now * 1e9))
@@ -77,14 +87,30 @@ class Leg:
 
     def narrowed(self, now: float) -> None:
         """Whoever gets pictures gets none from now on, if the way carries none."""
+        self._tighten(now)
         tried = max(self.since + _GRACE_S, self._resumed + _RETRY_S)
         if self.paused or self.budget() >= AUDIO_ONLY_BELOW or now <= tried:
             return
         self.paused = True
+        self._wait_longer(now)
+
+    def _wait_longer(self, now: float) -> None:
         self._good_reports = 0
         self._resume_at = now + self._resume_wait
         # Each failed attempt to show the picture again makes the next one wait longer.
         self._resume_wait = min(60.0, self._resume_wait * 2)
+
+    def _tighten(self, now: float) -> None:
+        budget = self.budget()
+        if budget < _SOUND_BELOW and now > self.since + _GRACE_S:
+            if not self.tight:
+                soon = now - self._tight_until < _SOUND_MOST_S
+                self._tight_for = min(_SOUND_MOST_S, 2 * self._tight_for) if soon else _SOUND_LEAST_S
+                if self.paused:
+                    self._wait_longer(now)
+            self.tight, self._tight_until = True, now + self._tight_for
+        elif self.tight and not self.paused and budget > _SOUND_ABOVE and now >= self._tight_until:
+            self.tight = False
 
     def decide(self, now: float, *, has_video: bool) -> str:
         """Once a second: pause or resume video, and the state that the page shows."""
@@ -95,9 +121,14 @@ class Leg:
             if has_video:
                 self.narrowed(now)
         elif self._good_reports >= _GOOD_REPORTS and now >= self._resume_at:
-            self.paused = False
-            self._resumed = now
-            self.estimator.resume(_TRIED_WITH)
+            if self.tight:
+                # The sound in full comes first, and the picture if that was carried.
+                self.tight, self._tight_until, self._resume_at = False, now, now + _SOUND_TRIED_S
+            else:
+                self.paused = False
+                self._resumed = now
+                self.estimator.resume(_TRIED_WITH)
+        self._tighten(now)
         if not self.paused and now - self._resumed > 60:
             self._resume_wait = 8.0
         bad = self.loss_down > 0.06 or self.loss_up > 0.06 or self.rtt_ms > 450

@@ -18,6 +18,11 @@ TICK_S = 0.05
 #: Our own SSRC in feedback; nothing is ever sent under it.
 FEEDBACK_SSRC = 1
 _AUDIO_SHARE = 50_000
+#: What Opus needs to be understood well by who has next to nothing, in bits per second (RFC 7587 recommends 16 to 20 kbit/s for
+#: speech in wideband).
+_NARROW_SOUND = 20_000
+#: Whoever sends narrow sound is told so this often: a lost message must not leave somebody without.
+_REMIND_S = 5.0
 #: What a publisher's estimate is never held under.
 _LEAST_PICTURE = 60_000
 #: "No limit": more than any layer costs.
@@ -44,6 +49,9 @@ class WayState:
     announced: str = ""
     announced_at: float = 0.0
     streams: list[StreamState] = field(default_factory=list)
+    #: What a microphone was asked to keep to, 0 for nothing, and when.
+    sound: int = 0
+    sound_at: float = 0.0
     #: (our SSRC of a picture, bits per second to add) while a wider layer is about to be chosen.
     probes: list[tuple[int, int]] = field(default_factory=list)
 
@@ -78,7 +86,7 @@ class Shares:
                 continue
             choice = state.choices.setdefault(slot.mid, LayerChoice())
             # For one receiver the picture is made to measure (`cap`); for several there are layers.
-            only = len(self._receivers(slot.track)) < 2
+            only = len(self.receivers(slot.track)) < 2
             # Layers inside of one stream come all or not at all.
             layers = self._layers_of(slot.track).choice(arriving, now) if slot.track.rids else arriving
             rid = (choice.lower if lower else choice.choose)(layers, _UNLIMITED if only else share)
@@ -108,15 +116,16 @@ class Shares:
             made += inside(stream, rate, now) or [Layer(stream.rid, stream.width, rate)]
         return made
 
-    def _receivers(self, track: TrackSpec, *, paused: bool = False) -> list[tuple[Participant, str]]:
-        """Who gets this picture just now, and in which section; with `paused`, who would if the way carried it."""
+    def receivers(self, track: TrackSpec, *, paused: bool | None = False) -> list[tuple[Participant, str]]:
+        """Who gets this picture just now, and in which section; with `paused`, who would if the way carried it. None: either, as
+        it is with sound."""
         publisher = self._rooms.by_track.get(track.id)
         if publisher is None:
             return []
         return [
             (other, slot.mid)
             for other in publisher.room.participants.values()
-            if other.connected and other.video_paused is paused
+            if other.connected and paused in (None, other.video_paused)
             for slot in other.slots.values()
             if slot.track is track
         ]
@@ -128,7 +137,7 @@ class Shares:
             if len(track.rids) < 2:
                 continue
             wanted: set[str] = set()
-            for other, section in self._receivers(track):
+            for other, section in self.receivers(track):
                 choice = self._state(other.transport.name).choices.get(section)
                 if choice is not None and choice.rid is not None:
                     wanted.add(choice.rid)
@@ -139,6 +148,17 @@ class Shares:
                 told[mid] = published.told()
         if told:
             self._emit("participant.layers", participant, {"layers": told, "connection": participant.connection})
+
+    def sound(self, participant: Participant, state: WayState, now: float) -> None:
+        """Tell a microphone when somebody who hears it has a way that carries no more than words."""
+        tracks = [track for track in participant.tracks.values() if track.kind == "audio"]
+        hear = [
+            self._state(other.transport.name).leg for track in tracks for other, _ in self.receivers(track, paused=None)
+        ]
+        wanted = _NARROW_SOUND if any(leg.tight for leg in hear) else 0
+        if wanted != state.sound or (wanted and now - state.sound_at > _REMIND_S):
+            state.sound, state.sound_at = wanted, now
+            self._emit("participant.sound", participant, {"bitrate": wanted, "connection": participant.connection})
 
     def probe(self, name: str, state: WayState) -> None:
         """Show that the way carries more, with repetitions of what was sent last: receivers know them and drop them."""
@@ -156,8 +176,8 @@ class Shares:
             if track.kind != "video":
                 continue
             ssrcs += [one.ssrc for one in state.streams if one.track == track.id and not one.retransmission]
-            receivers = self._receivers(track)
-            if not receivers and self._receivers(track, paused=True):
+            receivers = self.receivers(track)
+            if not receivers and self.receivers(track, paused=True):
                 # When it is tried again, its key frame must not be one of a picture that was large meanwhile.
                 total, known = total + _LEAST_PICTURE, True
                 continue

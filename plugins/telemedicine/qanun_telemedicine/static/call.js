@@ -14,9 +14,10 @@ import { openDevices, closeStream } from "./devices.js";
 import { Extras } from "./extras.js";
 import { MediaSession } from "./media.js";
 import { Safety } from "./safety.js";
+import { Still } from "./still.js";
 import { Transcript } from "./transcript.js";
 
-const MEDIA = new Set(["answer", "tracks", "restarted", "layers", "quality", "error"]);
+const MEDIA = new Set(["answer", "tracks", "restarted", "layers", "sound", "quality", "error"]);
 const REFUSALS = { unavailable: "unavailable-now", locked: "locked", full: "full", unsealed: "cannot-seal", apart: "apart", "closed-record": "closed-record" };
 // Refusals after which the page does not try again by itself.
 const STAYS_OUT = ["locked", "full", "unsealed", "apart", "closed-record"];
@@ -50,6 +51,7 @@ export class Call extends EventTarget {
     new Transcript(this);
     this.extras = new Extras(this);
     this.safety = new Safety(this);
+    this.still = new Still();
     setInterval(() => this.#clock(), 1000);
     setInterval(() => this.#report(), REPORT_MS);
     setInterval(() => this.session && line.send({ type: "servers" }), CREDENTIALS_MS);
@@ -102,6 +104,8 @@ export class Call extends EventTarget {
     });
     this.session = session;
     session.addEventListener("remote", () => this.#pictures());
+    session.addEventListener("uplink", (event) => this.notice(event.detail.held ? "heard-only" : ""));
+    session.addEventListener("stats", () => this.still.look(this.one("[data-remote]")?.children ?? [], this.words["picture-still"]));
     for (const name of ["state", "quality", "stats"]) session.addEventListener(name, () => this.#show());
     this.#show();
     session.start();

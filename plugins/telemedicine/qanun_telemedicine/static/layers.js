@@ -28,9 +28,9 @@ export const layersOf = (track) => {
   return pixels < THREE_LAYERS ? SIMULCAST.slice(1) : SIMULCAST;
 };
 
-async function set(transceiver, parameters, failed) {
+async function set({ sender }, parameters, failed) {
   try {
-    await transceiver.sender.setParameters(parameters);
+    await sender.setParameters(parameters);
   } catch (error) {
     failed(error);
   }
@@ -48,14 +48,21 @@ export async function scale(transceivers, scalability, failed) {
   }
 }
 
-/** Of each section (`layers`: its mid → the layers that somebody receives) only those are sent. */
-export async function sendOnly(transceivers, layers, failed) {
-  for (const transceiver of transceivers) {
-    const wanted = layers[transceiver.mid];
-    if (!wanted) continue;
-    const parameters = transceiver.sender.getParameters();
-    if (parameters.encodings.every(({ rid, active }) => active === wanted.includes(rid))) continue;
-    for (const one of parameters.encodings) one.active = wanted.includes(one.rid);
-    await set(transceiver, parameters, failed);
-  }
+/** What a sender may take in bits per second; 0: what it likes. */
+export async function limit(transceiver, bitrate, failed) {
+  const parameters = transceiver.sender.getParameters();
+  if (!parameters.encodings.length || (parameters.encodings[0].maxBitrate ?? 0) === bitrate) return;
+  if (bitrate) parameters.encodings[0].maxBitrate = bitrate;
+  else delete parameters.encodings[0].maxBitrate;
+  await set(transceiver, parameters, failed);
+}
+
+/** Only the layers that somebody receives are sent (`wanted`); null: as it was offered, with the widest alone. */
+export async function sendOnly(transceiver, wanted, failed) {
+  const parameters = transceiver.sender.getParameters();
+  const widest = parameters.encodings.at(-1);
+  const active = (one) => (wanted ? wanted.includes(one.rid) : one === widest);
+  if (parameters.encodings.every((one) => one.active === active(one))) return;
+  for (const one of parameters.encodings) one.active = active(one);
+  await set(transceiver, parameters, failed);
 }

@@ -15,6 +15,7 @@ import { byPerson } from "./received.js";
 import { Silence } from "./silence.js";
 import { Sources } from "./sources.js";
 import { Timers } from "./timers.js";
+import { Uplink } from "./uplink.js";
 
 const SPARE_SECTIONS = 2;
 const ANSWER_TIMEOUT_MS = 8000;
@@ -30,10 +31,11 @@ const REJOIN_MS = [0, 500, 1000, 2000, 4000, 8000];
  * Messages to the server: {type: "join" | "offer", number, sdp, sources} and {type: "leave"}.
  * Messages from it: {type: "answer", number, sdp, tracks, wanted, connection, revision}, {type: "tracks", tracks, wanted,
  * connection, revision}, {type: "layers", layers, connection} (which layers by mid somebody receives),
- * {type: "restarted"}, {type: "quality", state, ...}, {type: "error", number, code}.
+ * {type: "sound", bitrate, connection} (what the microphone may take; 0: what it likes), {type: "restarted"},
+ * {type: "quality", state, ...}, {type: "error", number, code}.
  *
  * Events: "state" (new, connecting, connected, reconnecting, closed), "remote" (participants changed), "quality",
- * "stats", "restart" (another path is looked for), "rejoin" (another connection is made), "problem" (detail.code; the session
+ * "uplink" (detail.held: only the sound is sent, the way carries no more), "stats", "restart" (another path is looked for), "rejoin" (another connection is made), "problem" (detail.code; the session
  * goes on trying unless it says closed).
  */
 export class MediaSession extends EventTarget {
@@ -51,6 +53,7 @@ export class MediaSession extends EventTarget {
   #attempts = 0;
   #began = 0;
   #silence = new Silence();
+  #uplink = new Uplink();
   #timers = new Timers();
   #sources;
   #assigned = [];
@@ -113,7 +116,8 @@ export class MediaSession extends EventTarget {
       case "tracks":
         return this.#announced(message);
       case "layers":
-        return this.#sendOnly(message);
+      case "sound":
+        return this.#ordered(message);
       case "restarted":
         return this.#rejoin("restarted", true);
       case "quality":
@@ -169,6 +173,8 @@ export class MediaSession extends EventTarget {
     });
     this.#peer = peer;
     this.#assigned = [];
+    if (this.#uplink.held) this.dispatchEvent(new CustomEvent("uplink", { detail: { held: false } }));
+    this.#uplink = new Uplink();
     peer.addEventListener("connectionstatechange", () => peer === this.#peer && this.#connectionChanged());
     peer.addEventListener("iceconnectionstatechange", () => peer === this.#peer && this.#connectionChanged());
     this.#sources.open(peer);
@@ -178,10 +184,10 @@ export class MediaSession extends EventTarget {
     await this.#offer("join");
   }
 
-  /** Layers that nobody receives cost the uplink nothing. */
-  async #sendOnly({ layers, connection }) {
-    if (!this.#joined || connection !== this.#connection) return;
-    await this.#sources.sendOnly(layers, (error) => this.#problem("layers", error));
+  /** Layers that nobody receives, and sound that nobody's way carries, cost the uplink nothing. */
+  async #ordered(message) {
+    if (!this.#joined || message.connection !== this.#connection) return;
+    await this.#sources.order(message, (error) => this.#problem("layers", error));
   }
 
   /** Offer; while an answer is awaited, remember to offer again. */
@@ -363,6 +369,11 @@ export class MediaSession extends EventTarget {
     // The browser would believe in a dead way for half a minute; one that only stumbled stays in use beside the new one.
     if (this.#joined && this.#silence.look(stats.way, stats.at)) this.#restart("silence");
     if (this.#silence.doubtful) this.#timers.after("doubt", DOUBT_MS, () => this.#measure());
+    if (this.#joined && this.#uplink.look(stats.room, stats.at)) {
+      const { held } = this.#uplink;
+      await this.#sources.hold(held, (error) => this.#problem("layers", error));
+      this.dispatchEvent(new CustomEvent("uplink", { detail: { held } }));
+    }
     this.dispatchEvent(new CustomEvent("stats", { detail: stats }));
   }
 

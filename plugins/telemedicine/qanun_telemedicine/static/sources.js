@@ -1,7 +1,10 @@
 // What this page sends into a call, and the sections it keeps free for what others send: the transceivers of one peer connection
 // after another. It negotiates nothing: whoever changes something here is told whether an offer has to follow.
 
-import { describeLayers, layersOf, scale, sendOnly } from "./layers.js";
+import { describeLayers, layersOf, limit, scale, sendOnly } from "./layers.js";
+
+// Speech in wideband, as RFC 7587 recommends it, in bits per second.
+const NARROW_SOUND = 20000;
 
 export class Sources {
   #stream;
@@ -11,6 +14,10 @@ export class Sources {
   #scalability;
   #seal;
   #peer = null;
+  /** The layers that the server asked for last, by mid; what it allows the microphone; and whether only the sound is sent. */
+  #layers = {};
+  #bitrate = 0;
+  #held = false;
   /** Transceiver → "microphone", "camera" or "screen". */
   #sent = new Map();
 
@@ -28,6 +35,9 @@ export class Sources {
   open(peer) {
     this.#peer = peer;
     this.#sent = new Map();
+    this.#layers = {};
+    this.#bitrate = 0;
+    this.#held = false;
     for (const track of this.#stream?.getTracks() ?? []) this.#publish(track, track.kind === "audio" ? "microphone" : "camera");
     for (const track of this.#screen?.getVideoTracks() ?? []) this.#publish(track, "screen");
   }
@@ -99,9 +109,24 @@ export class Sources {
     return named;
   }
 
-  /** Layers that nobody receives cost the uplink nothing. */
-  async sendOnly(layers, onError) {
-    await sendOnly([...this.#sent.keys()], layers, onError);
+  /** Which layers by mid somebody receives, or what the microphone may take in bits per second (0: what it likes). */
+  async order({ layers = {}, bitrate = this.#bitrate }, onError) {
+    Object.assign(this.#layers, layers);
+    this.#bitrate = bitrate;
+    await this.#obey(onError);
+  }
+
+  /** Only the sound, and little of it, until it is let go. */
+  async hold(held, onError) {
+    this.#held = held;
+    await this.#obey(onError);
+  }
+
+  async #obey(onError) {
+    for (const [transceiver, source] of this.#sent) {
+      if (source === "microphone") await limit(transceiver, this.#held ? NARROW_SOUND : this.#bitrate, onError);
+      else await sendOnly(transceiver, this.#held ? [] : this.#layers[transceiver.mid] ?? null, onError);
+    }
   }
 
   /** Once it is negotiated with which codec. */

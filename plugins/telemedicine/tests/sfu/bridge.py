@@ -257,6 +257,8 @@ class Bridge:
             await self._send(socket, {"type": "tracks"} | event.data)
         elif event.event == "participant.layers":
             await self._send(socket, {"type": "layers"} | event.data)
+        elif event.event == "participant.sound":
+            await self._send(socket, {"type": "sound"} | event.data)
         elif event.event == "participant.quality":
             await self._send(socket, {"type": "quality"} | event.data)
 

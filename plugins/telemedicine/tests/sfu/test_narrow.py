@@ -153,3 +153,23 @@ async def test_whoever_speaks_hears_of_losses_on_the_way_to_those_who_listen(ins
     await until(bounded, "as far as that makes sense")
     assert set(told(doctor, PICTURE)) == {0}, "of the picture nothing is said: lost packets of it are repeated"
     assert set(told(patient, SOUND)) == set(told(other, SOUND)) == set(told(listener, SOUND)) == {0}
+
+
+async def test_a_microphone_takes_less_while_somebody_hears_it_over_a_way_for_words_alone(visit: Visit) -> None:
+    leg = visit.way().leg
+    leg.since -= 60
+
+    def told(who: str) -> list[int]:
+        events = [one for one in visit.inside.events if one.event == "participant.sound" and one.participant == who]
+        return [one.data["bitrate"] for one in events]
+
+    visit.waits = 0.01
+    await until(lambda: leg.tight, "not even the sound fits")
+    await until(lambda: told("nour-doctor"), "its microphone is told")
+    assert set(told("nour-doctor")) == {shares._NARROW_SOUND}
+    visit.waits = 0.0
+    leg._tight_until = 0.0
+    leg.paused = False
+    leg.estimator.rate = float(START)
+    await until(lambda: told("nour-doctor")[-1] == 0, "and may take what it likes again")
+    assert told("nour-patient") == [], "what the doctor hears comes another way"

@@ -133,6 +133,26 @@ async def test_150_kbit_carry_the_sound_and_the_page_says_what_is_left_out(call:
     await until(well, "all is well again", 90)
 
 
+async def test_64_kbit_carry_the_sound_alone(call: Call) -> None:
+    good = await call.watch(10, "good line")
+    call.line.set(rate=64_000, delay=0.04)
+    await asyncio.sleep(20)
+    bad = await call.watch(40, "64 kbit/s")
+    for who, seen in bad.items():
+        assert seen.made_up <= 0.05 + good[who].made_up, f"what {who} hears is as good as whole"
+    assert not call.ended() and not await call.rejoined()
+    call.line.set(rate=0)
+
+    async def seen() -> bool:
+        """Pictures come, both ways: the sound in full is tried first, at most a minute after the last time."""
+        before = [(await one.figures())["frames"] for one in (call.patient, call.doctor)]
+        await asyncio.sleep(2)
+        after = [(await one.figures())["frames"] for one in (call.patient, call.doctor)]
+        return all(now > then + 10 for now, then in zip(after, before, strict=True))
+
+    await until(seen, "both see each other again", 150)
+
+
 @pytest.mark.parametrize(("seconds", "within"), [(3, 4), (20, 5), (60, 8)])
 async def test_a_cut_line_heals_into_the_same_visit_without_a_click(call: Call, seconds: float, within: float) -> None:
     call.line.set(cut=True)

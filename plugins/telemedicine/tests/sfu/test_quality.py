@@ -1,5 +1,7 @@
 """Bad afternoons in a moment: what is concluded from loss and delay, on a clock of the test's own."""
 
+import itertools
+
 from qanun_telemedicine.sfu.bandwidth import START, Estimator
 from qanun_telemedicine.sfu.quality import (
     AUDIO_ONLY,
@@ -163,7 +165,7 @@ def test_without_transport_feedback_loss_reports_decide() -> None:
 def test_audio_only_comes_at_once_and_the_picture_only_after_three_good_reports() -> None:
     leg = Leg(0.0)
     leg.heard = 20.0
-    leg.estimator.rate = 60_000.0
+    leg.estimator.rate = 80_000.0
     assert leg.decide(20.0, has_video=True) == AUDIO_ONLY and leg.paused
     leg.estimator.rate = 90_000.0
     for second in range(21, 29):
@@ -330,6 +332,55 @@ def test_between_two_decisions_a_layer_that_no_longer_fits_is_left_and_nothing_e
     for _ in range(20):
         assert choice.lower(LAYERS, 3_000_000) == "h", "up is for the clock to decide"
     assert choice.choose(LAYERS, 3_000_000) == "h"
+
+
+def test_where_even_the_sound_does_not_fit_it_takes_less_and_is_tried_in_full_less_and_less_often() -> None:
+    leg, tight = Leg(0.0), []
+    for second in range(10, 400):
+        leg.heard = second
+        # As much as fits while the sound is narrow, and too little for it in full.
+        leg.estimator.rate = 115_000.0 if leg.tight else 60_000.0
+        leg.decide(second, has_video=False)
+        tight.append(leg.tight)
+    lasted = [len(list(run)) for narrow, run in itertools.groupby(tight) if narrow]
+    assert lasted == sorted(lasted[:-1]) + lasted[-1:] and lasted[-2] >= 60, "less and less often"
+    assert sum(tight) > 0.95 * len(tight)
+    for second in range(400, 600):
+        leg.heard, leg.estimator.rate = second, 1_500_000.0
+        leg.decide(second, has_video=False)
+    assert not leg.tight
+
+
+def test_the_sound_in_full_is_tried_before_the_picture_is() -> None:
+    leg, seen = Leg(0.0), []
+    for second in range(10, 300):
+        leg.heard = second
+        leg.report(0.0, 1, 50, second)
+        # Sound in full is too much as long as it is tried.
+        leg.estimator.rate = 115_000.0 if leg.tight else 60_000.0
+        leg.decide(second, has_video=True)
+        seen.append((leg.paused, leg.tight))
+    assert all(paused for paused, _ in seen), "no picture is sent to who cannot even hear"
+    assert sum(tight for _, tight in seen) > 0.9 * len(seen)
+    for second in range(300, 400):
+        leg.heard, leg.estimator.rate = second, 500_000.0
+        leg.report(0.0, 1, 50, second)
+        leg.decide(second, has_video=True)
+        seen.append((leg.paused, leg.tight))
+    assert seen.index((True, False)) < seen.index((False, False)) and not leg.paused
+
+
+def test_a_way_that_carries_sound_in_full_is_not_asked_for_less() -> None:
+    leg = Leg(0.0)
+    for second in range(10, 60):
+        leg.heard, leg.estimator.rate = second, 80_000.0
+        leg.decide(second, has_video=True)
+    assert leg.paused and not leg.tight
+    leg.estimator.rate = 60_000.0
+    leg.decide(60.0, has_video=True)
+    assert leg.tight
+    leg.moved(80.0)
+    assert not leg.tight, "another way is another way"
 
 
 def test_the_smallest_layer_is_better_than_none_and_a_lost_layer_is_replaced() -> None:
