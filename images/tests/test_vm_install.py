@@ -60,6 +60,15 @@ def test_with_a_file_nothing_is_asked_and_the_machine_switches_itself_off(instal
     assert "Qanun is installed" in noted and "stopped" not in noted
 
 
+def test_a_stick_that_is_left_in_and_a_disk_with_a_qanun_are_not_touched_unless_named(installed, releases, work, key):
+    before = machines.digest(installed[0])
+    again = stick(releases, work / "again.raw", machines.site(key), UNASKED.replace("poweroff", "stay"))
+    with vm.started(installed[0], work / "machine", key=key, sticks=[again], from_stick=True) as machine:
+        machine.wait_printed("Not installed: vda holds a Qanun", PATIENCE)
+        assert "copied" not in machine.printed()
+    assert machines.digest(installed[0]) == before
+
+
 @pytest.fixture(scope="module")
 def server(installed, work, key):
     """The machine that the stick left behind, running, with another disk in it."""
@@ -116,15 +125,6 @@ def test_the_same_program_puts_the_image_onto_a_named_disk_over_ssh_and_spares_t
         f"qanun-root-{releases.version}",
         "_empty",
     ]
-
-
-def test_a_stick_that_is_left_in_and_a_disk_with_a_qanun_are_not_touched_unless_named(installed, releases, work, key):
-    before = machines.digest(installed[0])
-    again = stick(releases, work / "again.raw", machines.site(key), UNASKED.replace("poweroff", "stay"))
-    with vm.started(installed[0], work / "machine", key=key, sticks=[again], from_stick=True) as machine:
-        machine.wait_printed("Not installed: vda holds a Qanun", PATIENCE)
-        assert "copied" not in machine.printed()
-    assert machines.digest(installed[0]) == before
 
 
 def test_a_site_file_with_a_mistake_stops_before_anything_is_written(releases, work, key):

@@ -51,7 +51,8 @@ _ALSO = {"Pediatrics": "Paediatrics", "Obstetrics and gynecology": "Obstetrics a
 def specialty_name(text: str, locale: Locale) -> str:
     """A specialty in the reader's language, in whichever it was written; as it was written where it is not a usual one."""
     known = _known().get(fold_name(text))
-    return locale.gettext(known) if known else text
+    # In the language of the source the marked message itself comes back, which is more than the text that was asked for.
+    return str(locale.gettext(known)) if known else text
 
 
 @cache

@@ -23,6 +23,7 @@ from qanun.identity.specialties import SPECIALTIES, specialty_name
 def test_a_specialty_is_read_in_the_readers_language(written, english, arabic):
     assert specialty_name(written, get_locale("en")) == english
     assert specialty_name(written, get_locale("ar")) == arabic
+    assert type(specialty_name(written, get_locale("en"))) is str, "it goes into messages as it is"
 
 
 def test_every_usual_specialty_has_a_name_of_its_own_in_every_language():
