@@ -284,6 +284,7 @@ def test_a_way_out_that_carries_sound_alone_gets_sound_alone_and_afterwards_what
       peer.sections[1].encodings.filter(({ active }) => active !== false).map(({ rid }) => rid).join(""),
     ];
     made.push(sent());
+    if (!layered.pictures || new Sources({ stream: stream(track("audio", "voice")) }).pictures) throw new Error("who shows a picture");
     await layered.hold(true, failed);
     made.push(sent());
     await layered.order({ layers: { 1: ["q", "h"] } }, failed);

@@ -369,7 +369,7 @@ export class MediaSession extends EventTarget {
     // The browser would believe in a dead way for half a minute; one that only stumbled stays in use beside the new one.
     if (this.#joined && this.#silence.look(stats.way, stats.at)) this.#restart("silence");
     if (this.#silence.doubtful) this.#timers.after("doubt", DOUBT_MS, () => this.#measure());
-    if (this.#joined && this.#uplink.look(stats.room, stats.at)) {
+    if (this.#joined && this.#uplink.look(this.#sources.pictures ? stats.room : null, stats.at)) {
       const { held } = this.#uplink;
       await this.#sources.hold(held, (error) => this.#problem("layers", error));
       this.dispatchEvent(new CustomEvent("uplink", { detail: { held } }));

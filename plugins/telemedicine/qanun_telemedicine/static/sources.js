@@ -116,6 +116,11 @@ export class Sources {
     await this.#obey(onError);
   }
 
+  /** Whether there is a picture to hold back. */
+  get pictures() {
+    return [...this.#sent].some(([{ sender }, source]) => source !== "microphone" && sender.track);
+  }
+
   /** Only the sound, and little of it, until it is let go. */
   async hold(held, onError) {
     this.#held = held;

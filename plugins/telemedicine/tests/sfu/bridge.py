@@ -45,7 +45,7 @@ window.begin = async ({ room, participant, iceServers = [], policy = "all", simu
   window.seal = seal;
   const session = new MediaSession({ send, iceServers, policy, stream, simulcast, spares, seal, scalability });
   window.session = session;
-  for (const name of ["state", "quality", "problem", "rejoin", "restart"]) session.addEventListener(name, (event) => window.note([name, event.detail.state ?? event.detail.code ?? event.detail.reason, String(event.detail.error ?? "")]));
+  for (const name of ["state", "quality", "problem", "rejoin", "restart", "uplink"]) session.addEventListener(name, (event) => window.note([name, event.detail.state ?? event.detail.code ?? event.detail.reason ?? String(event.detail.held), String(event.detail.error ?? "")]));
   session.addEventListener("remote", () => {
     window.note(["remote", [...session.participants.keys()].join(",")]);
     const first = [...session.participants.values()][0];

@@ -210,6 +210,10 @@ class Call:
     def ended(self) -> list[Any]:
         return [one for one in self.bridge.events if one.event == "participant.disconnected"]
 
+    async def held_back(self, caller: Caller) -> bool:
+        """Whether the page ever held its own picture back for the sound."""
+        return any(what[0] == "uplink" for _, what in await caller.log())
+
     async def rejoined(self, caller: Caller | None = None) -> bool:
         return any(what[0] == "rejoin" for _, what in await (caller or self.patient).log())
 
