@@ -5,7 +5,7 @@
 // however little comes through.
 const NARROW = 90000;
 // The estimate of a call that has just begun, or of a way that stumbled, is no judgement (looks in a row, about a second each).
-const CERTAIN = 3;
+const CERTAIN = 5;
 // The picture is tried again after this, and each time later when it was too much again soon.
 const FIRST_MS = 10000;
 const LONGEST_MS = 120000;
