@@ -144,12 +144,16 @@ class Control:
         if state.leg.budget() < before:
             self._narrowed(transport, state)
 
+    @staticmethod
+    def _sees(participant: Participant) -> bool:
+        """Whether anybody's picture is theirs to see."""
+        return any(slot.kind == "video" and slot.track is not None for slot in participant.slots.values())
+
     def _narrowed(self, transport: str, state: WayState) -> None:
         """A way carries less: what does not fit waits in front of the sound, so its senders hear of it at once."""
         participant = self.rooms.by_transport[transport]
         now = time.monotonic()
-        if any(slot.kind == "video" and slot.track is not None for slot in participant.slots.values()):
-            state.leg.narrowed(now)
+        state.leg.narrowed(now, has_video=self._sees(participant))
         if state.leg.paused != participant.video_paused:
             self.rooms.pause_video(participant, state.leg.paused)
         state.probes = []
@@ -264,8 +268,7 @@ class Control:
         if lively:  # where nobody sends there is nothing to report and nothing to choose
             self._heard(name, state, now)
             self._reckon(participant, state, now_ns)
-        video = [slot for slot in participant.slots.values() if slot.kind == "video" and slot.track is not None]
-        quality = state.leg.decide(now, has_video=bool(video))
+        quality = state.leg.decide(now, has_video=self._sees(participant))
         if state.leg.paused != participant.video_paused:
             self.rooms.pause_video(participant, state.leg.paused)
         state.probes = []

@@ -85,11 +85,11 @@ class Leg:
         """Bits per second that the way to the participant carries, as far as known."""
         return int(self.estimator.rate)
 
-    def narrowed(self, now: float) -> None:
-        """Whoever gets pictures gets none from now on, if the way carries none."""
+    def narrowed(self, now: float, *, has_video: bool) -> None:
+        """What the way does not carry it is not given from now on: sound in full, pictures."""
         self._tighten(now)
         tried = max(self.since + _GRACE_S, self._resumed + _RETRY_S)
-        if self.paused or self.budget() >= AUDIO_ONLY_BELOW or now <= tried:
+        if self.paused or not has_video or self.budget() >= AUDIO_ONLY_BELOW or now <= tried:
             return
         self.paused = True
         self._wait_longer(now)
@@ -117,10 +117,8 @@ class Leg:
         if now - self.heard > _SILENT_S:
             self.state = RECONNECTING
             return self.state
-        if not self.paused:
-            if has_video:
-                self.narrowed(now)
-        elif self._good_reports >= _GOOD_REPORTS and now >= self._resume_at:
+        self.narrowed(now, has_video=has_video)
+        if self.paused and self._good_reports >= _GOOD_REPORTS and now >= self._resume_at:
             if self.tight:
                 # The sound in full comes first, and the picture if that was carried.
                 self.tight, self._tight_until, self._resume_at = False, now, now + _SOUND_TRIED_S
@@ -128,7 +126,6 @@ class Leg:
                 self.paused = False
                 self._resumed = now
                 self.estimator.resume(_TRIED_WITH)
-        self._tighten(now)
         if not self.paused and now - self._resumed > 60:
             self._resume_wait = 8.0
         bad = self.loss_down > 0.06 or self.loss_up > 0.06 or self.rtt_ms > 450
