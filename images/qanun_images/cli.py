@@ -24,6 +24,7 @@ _ABOUT = """Makes Qanun's image from debs.lock, wheels.lock and this checkout.
     ./images/build --offline           without any network; everything must have been fetched
     ./images/build fetch               only fetch what the locks name
     ./images/build lock                write debs.lock and tools.lock anew from the machine's package sources
+    ./images/build lock --debian       only debs.lock, tools.lock and firmware.lock
     ./images/build lock --wheels       write wheels.lock anew from appliance/locks/runtime.lock
     ./images/build sign OUT --key FILE sign the manifest of a build with an Ed25519 key of your own
 """
@@ -38,8 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _options(parser)
     commands = parser.add_subparsers(dest="command")
     locking = commands.add_parser("lock", help="write the locks anew")
-    locking.add_argument("--wheels", action="store_true", help="only wheels.lock")
-    locking.add_argument("--firmware", dest="only_firmware", action="store_true", help="only firmware.lock")
+    only = locking.add_mutually_exclusive_group()
+    only.add_argument("--debian", action="store_true", help="only debs.lock, tools.lock and firmware.lock")
+    only.add_argument("--wheels", action="store_true", help="only wheels.lock")
+    only.add_argument("--firmware", dest="only_firmware", action="store_true", help="only firmware.lock")
     locking.set_defaults(run=_lock)
     commands.add_parser("fetch", help="fetch what the locks name").set_defaults(run=_fetch)
     signing = commands.add_parser("sign", help="sign the manifest of a build")
@@ -76,7 +79,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def _lock(options: argparse.Namespace) -> int:
-    steps = Steps(1 if options.wheels or options.only_firmware else 2)
+    steps = Steps(1 if options.debian or options.wheels or options.only_firmware else 2)
     if options.only_firmware:
         with steps.step("Firmware"):
             lock.write_firmware(steps)
@@ -85,8 +88,9 @@ def _lock(options: argparse.Namespace) -> int:
         with steps.step("Debian's packages"):
             lock.write(steps)
             lock.write_firmware(steps)
-    with steps.step("Python's wheels"):
-        wheels.write(steps)
+    if not options.debian:
+        with steps.step("Python's wheels"):
+            wheels.write(steps)
     print("Look at what changed (git diff images/*.lock), run ./images/verify, and commit.")
     return 0
 

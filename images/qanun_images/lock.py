@@ -1,22 +1,25 @@
 """`debs.lock` and `tools.lock`: every package by name, version, architecture and hash, without any mirror's address.
 
 The first line after the comment carries the time that the image's files get: the newest package list's when the lock was
-written. A mirror keeps only current versions, so a lock grows stale; a release therefore publishes its packages.
+written. A mirror keeps only current versions, so a lock grows stale; a release therefore publishes its packages. For whoever
+only wants to see that Debian's present packages do, `QANUN_LOCKS` names a folder with locks of its own (`write` fills it).
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from bootstrap import Missing, Steps
 
-from qanun_images import sources
+from qanun_images import sources, store
 from qanun_images.places import HERE
 from qanun_images.sources import Deb
 
 _HEAD = "# Written by ./images/build lock from {source}. name version architecture sha256 suite path\nepoch {epoch}\n"
-DEBS, TOOLS, FIRMWARE = HERE / "debs.lock", HERE / "tools.lock", HERE / "firmware.lock"
+PLACE = Path(os.environ.get("QANUN_LOCKS") or HERE)
+DEBS, TOOLS, FIRMWARE = PLACE / "debs.lock", PLACE / "tools.lock", PLACE / "firmware.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,14 @@ def names(path: Path) -> list[str]:
     return [line for line in lines if line]
 
 
+def gone(steps: Steps) -> list[Deb]:
+    """What the locks name and nobody has any more. Raises Missing when the mirror does not answer."""
+    return store.gone([*read(DEBS).debs, *read(TOOLS).debs], steps)
+
+
 def write(steps: Steps) -> None:
     """Ask the machine's sources what the lists need today, and write both locks."""
+    PLACE.mkdir(parents=True, exist_ok=True)
     steps.tell("reading Debian's package lists")
     sources.update(steps)
     epoch = sources.newest_release()

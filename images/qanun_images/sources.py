@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -19,6 +20,8 @@ from bootstrap import Missing, Steps, run
 
 from qanun_images.places import ARCHITECTURE, HOME, RELEASE
 
+#: A list of packages in apt's own words: where its repository is, and which suite it is of.
+_LISTED = re.compile(r"^'(\S+?)/dists/([^/\s]+)/main/binary-\w+/Packages", re.MULTILINE)
 _INST = re.compile(r"^Inst (\S+) \((\S+) .*\[(\w+)\]\)", re.MULTILINE)
 _OWN = HOME / f"apt-{RELEASE}"
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -40,27 +43,19 @@ def base_addresses() -> dict[str, str]:
     """Suite of Debian 13 → address of the repository that has it, from the machine's sources."""
     given = os.environ.get("QANUN_APT_SOURCES")
     options = ["-o", f"Dir::Etc::SourceList={given}", "-o", "Dir::Etc::SourceParts=/dev/null"] if given else []
-    asked = [
-        "apt-get",
-        *options,
-        "indextargets",
-        "--format",
-        "$(REPO_URI) $(RELEASE) $(COMPONENT)",
-        "Created-By: Packages",
-    ]
-    try:
-        listed = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise Missing(f"apt-get cannot say what this machine's package sources are: {error}") from error
+    # apt speaks only of the suites whose lists it has, unless it is to fetch all: a machine that never asked for its security
+    # updates would seem to have no source of them.
+    with tempfile.TemporaryDirectory() as nothing:
+        (Path(nothing) / "partial").mkdir()
+        asked = ["apt-get", *options, "-o", f"Dir::State::lists={nothing}", "update", "--print-uris"]
+        try:
+            listed = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise Missing(f"apt-get cannot say what this machine's package sources are: {error}") from error
     here = _codename()
     found: dict[str, str] = {}
-    for line in sorted(set(listed.splitlines())):
-        address, suite, component = line.split(" ")
-        if component == "main" and suite.removesuffix("-updates").removesuffix("-security") in {
-            here,
-            RELEASE,
-            "stable",
-        }:
+    for address, suite in sorted(set(_LISTED.findall(listed))):
+        if suite.removesuffix("-updates").removesuffix("-security") in {here, RELEASE, "stable"}:
             found.setdefault(RELEASE + suite[len(suite.split("-", maxsplit=1)[0]) :], address)
     if RELEASE not in found:
         raise Missing(f"none of this machine's package sources looks like Debian's ({here}); name a sources file in "

@@ -38,7 +38,7 @@ def fetch(debs: Sequence[Deb], steps: Steps, *, offline: bool = False) -> None:
     if not wanted:
         return
     if offline:
-        raise Missing(f"without a network, and the store lacks {_named(wanted)}; fetch first with ./images/build fetch")
+        raise Missing(f"without a network, and the store lacks {named(wanted)}; fetch first with ./images/build fetch")
     addresses = sources.base_addresses()
     done, counting = [0], threading.Lock()
 
@@ -75,19 +75,27 @@ def _part(deb: Deb) -> Path:
     return STORE / f"{deb.sha256}.part"
 
 
-def _named(debs: Sequence[Deb]) -> str:
+def named(debs: Sequence[Deb]) -> str:
     shown = ", ".join(f"{deb.name} {deb.version}" for deb in debs[:8])
     return shown + (f" and {len(debs) - 8} more" if len(debs) > 8 else "")
 
 
-def _say_why(left: Sequence[Deb], steps: Steps) -> None:
-    sources.update(steps)  # a mirror that does not answer ends here, as Missing
+def gone(debs: Sequence[Deb], steps: Steps) -> list[Deb]:
+    """Those that neither the store nor the mirror has. Raises Missing when the mirror does not answer."""
+    left = missing(debs)
+    if not left:
+        return []
+    sources.update(steps)
     there = sources.available()
-    gone = [deb for deb in left if (deb.name, deb.version, deb.architecture) not in there]
-    if not gone:
-        raise Missing(f"the mirror did not deliver {_named(left)}; try again")
+    return [deb for deb in left if (deb.name, deb.version, deb.architecture) not in there]
+
+
+def _say_why(left: Sequence[Deb], steps: Steps) -> None:
+    lost = gone(left, steps)
+    if not lost:
+        raise Missing(f"the mirror did not deliver {named(left)}; try again")
     raise Stale(
-        f"stale lock: the mirror no longer has {_named(gone)}.\nRefresh it with ./images/build lock, look at what changed "
+        f"stale lock: the mirror no longer has {named(lost)}.\nRefresh it with ./images/build lock, look at what changed "
         "and commit it; or put the packages of the release that this lock belongs to into " + str(STORE)
     )
 

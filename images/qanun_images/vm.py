@@ -1,6 +1,7 @@
 """A built disk, started as a virtual machine: firmware, boot loader, kernel, encrypted disk. For tests; no network reaches out.
 
-Emulated unless `QANUN_ACCEL` names an accelerator: `/dev/kvm` is often there and of no use. Disks are qcow2 over a file that
+Emulated unless `QANUN_ACCEL` names an accelerator: `/dev/kvm` is often there and of no use. `QANUN_VM_PROCESSORS` (2) says how
+many processors a machine has, where there are as many. Disks are qcow2 over a file that
 is only read (`over`), so that many machines share one build; flushes of the guest reach the file, so that cutting the
 power loses what a real cut would lose and no more.
 """
@@ -276,7 +277,7 @@ def started(
         log.write(_POWER.encode())
     accelerator = os.environ.get("QANUN_ACCEL", "tcg,thread=multi")
     # Two emulated processors on one real one wait for each other most of the time.
-    processors = min(2, len(os.sched_getaffinity(0)))
+    processors = min(int(os.environ.get("QANUN_VM_PROCESSORS", "2")), len(os.sched_getaffinity(0)))
     port, ssh_port = _port(), _port()
     order = [(path, "usb") for path in sticks] if from_stick else []
     order += [(path, "virtio") for path in (disk, *disks)]

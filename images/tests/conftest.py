@@ -42,6 +42,12 @@ address = "{boxes.ADDRESS}/24"
 """
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        # Beside others a machine gets one processor: two emulated ones that share a real one wait for each other.
+        os.environ.setdefault("QANUN_VM_PROCESSORS", "1")
+
+
 class Built:
     """`folder` holds a build with its tree; `verdict` is what `images/verify` said of the second one, `code` how it ended."""
 
@@ -120,6 +126,6 @@ def releases():
     if reason:
         pytest.skip(reason)
     try:
-        return machines.Releases(machines.PLACE)
+        return machines.Releases(machines.PLACE, os.environ.get("PYTEST_XDIST_TESTRUNUID", ""))
     except LookupError as stale:
         pytest.skip(str(stale))

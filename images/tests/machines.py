@@ -5,6 +5,7 @@ that another test can go on with.
 """
 
 import base64
+import fcntl
 import hashlib
 import http.client
 import json
@@ -65,33 +66,44 @@ def make_key(target):
 
 
 class Releases:
-    """The build that is installed, and what can be put after it. `folder` outlives a run: it is the cache of the next."""
+    """The build that is installed, and what can be put after it. `folder` outlives a run: it is the cache of the next.
 
-    def __init__(self, folder):
+    Of those who run beside each other (`run` is what they have in common) the first makes it and the others wait for it.
+    """
+
+    def __init__(self, folder, run=""):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.key, self.stranger = folder / "release.key", folder / "stranger.key"
+        self.first, made_by = folder / "first", folder / "made-by"
         given = os.environ.get("QANUN_VM_BUILT")  # for whoever works on these tests: what an earlier run made
-        self.first = folder / "first"
-        if not given:
-            (folder / "trusted").write_text(make_key(self.key) + "\n")
-            make_key(self.stranger)
-            words = ["--keep-tree", "--trust", folder / "trusted", "--out", self.first]
-            code = cli.main([str(word) for word in words])
-            if code:
-                raise LookupError("the mirror no longer has what debs.lock names" if code == cli.STALE else "no build")
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not given and not (run and made_by.exists() and made_by.read_text() == run):
+                self._make()
+                made_by.write_text(run)
         table = json.loads((self.first / "manifest.json").read_bytes())
         self.slot = slot.Slot(self.first, table["version"], table["epoch"], table["roothash"], table["distributions"])
         self.version = table["version"]
 
+    def _make(self):
+        for path in (*self.folder.glob("*.tar"), self.folder / "made-by"):
+            path.unlink(missing_ok=True)
+        (self.folder / "trusted").write_text(make_key(self.key) + "\n")
+        make_key(self.stranger)
+        words = ["--keep-tree", "--trust", self.folder / "trusted", "--out", self.first]
+        code = cli.main([str(word) for word in words])
+        if code:
+            raise LookupError("the mirror no longer has what debs.lock names" if code == cli.STALE else "no build")
+
     def bundle(self, version, change=None):
-        """A signed release made of the first one's tree, as one file."""
+        """A signed release made of the first one's tree, as one file; made once."""
         target = self.folder / f"{version}.tar"
-        if target.exists() and os.environ.get("QANUN_VM_BUILT"):
+        if target.exists():
             return target
         steps = Steps(1)
         with steps.step(f"Release {version}"):
-            made = slot.again(steps, self.slot, self.folder / "next", version, change)
+            made = slot.again(steps, self.slot, self.folder / f"next-{version}", version, change)
         try:
             release.write_manifest(made, release.schema(made.tree))
             release.sign(made.folder, self.key)

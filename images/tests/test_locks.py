@@ -45,6 +45,29 @@ def test_a_wheel_of_another_hash_is_refused(tmp_path, monkeypatch):
         wheels.read()
 
 
+def test_a_machine_that_never_fetched_a_list_knows_its_sources_and_takes_debian_s_alone(tmp_path, monkeypatch):
+    """A fresh machine has often asked for no list of security updates yet; others sell packages for the same release."""
+    listed = tmp_path / "sources.list"
+    listed.write_text(
+        "".join(
+            f"deb [arch=amd64] http://{place} {suite} {component}\n"
+            for place, suite, component in (
+                ("aa.example/theirs", "trixie", "stable"),
+                ("ab.example/more", "more-trixie", "main"),
+                ("mirror.example/debian", "trixie", "main"),
+                ("mirror.example/debian", "trixie-updates", "main"),
+                ("security.example/debian-security", "trixie-security", "main"),
+            )
+        )
+    )
+    monkeypatch.setenv("QANUN_APT_SOURCES", str(listed))
+    assert sources.base_addresses() == {
+        "trixie": "http://mirror.example/debian",
+        "trixie-updates": "http://mirror.example/debian",
+        "trixie-security": "http://security.example/debian-security",
+    }
+
+
 def fetch(deb, **how):
     steps = Steps(1)
     with steps.step("fetching"):
@@ -71,6 +94,17 @@ class TestStale:
         with pytest.raises(Missing) as raised:
             fetch(gone)
         assert not isinstance(raised.value, Stale)
+
+    def test_who_asks_beforehand_hears_of_it_without_fetching_anything(self, gone, monkeypatch):
+        monkeypatch.setattr(lock, "read", lambda path: lock.Lock(1, (gone,)))
+        monkeypatch.setattr(sources, "available", dict)
+        assert set(lock.gone(Steps(0))) == {gone}
+        monkeypatch.setattr(sources, "available", lambda: {(gone.name, gone.version, gone.architecture): gone})
+        assert lock.gone(Steps(0)) == []
+        monkeypatch.setattr(store, "STORE", HERE)
+        monkeypatch.setattr(store, "place", lambda deb: HERE)
+        monkeypatch.setattr(sources, "update", lambda steps: pytest.fail("what lies here is asked of nobody"))
+        assert lock.gone(Steps(0)) == []
 
     def test_the_command_ends_with_its_own_code(self, gone, monkeypatch, capsys):
         monkeypatch.setattr(sources, "available", dict)

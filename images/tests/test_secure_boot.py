@@ -7,6 +7,7 @@ import subprocess
 import pytest
 from bootstrap import Missing, Steps
 from qanun_images import secure_boot, tools
+from qanun_images.places import Stale
 from qanun_images.slot import LOADER, Slot
 
 
@@ -52,8 +53,11 @@ def test_boot_files_and_loader_carry_the_signature_and_are_otherwise_the_same(pa
         pytest.skip(reason)
     by = secure_boot.given(*pair)
     steps = Steps(1)
-    with steps.step("Tools"):
-        bench = tools.make(steps)
+    try:
+        with steps.step("Tools"):
+            bench = tools.make(steps)
+    except Stale as stale:
+        pytest.skip(str(stale))
     loader = (bench / "usr/lib/systemd/boot/efi" / LOADER).read_bytes()
     made = Slot(tmp_path, "1.0", 0, "", "")
     files = (made.boot_file, made.installer_file, tmp_path / LOADER)

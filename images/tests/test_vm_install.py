@@ -1,17 +1,12 @@
 """The installer from its stick, on an emulated machine: with a file that answers everything, and with somebody at the console."""
 
-import json
-import subprocess
-import sys
-import tomllib
-from pathlib import Path
-
 import pytest
 from qanun_images import vm
-from qanun_images.places import HERE, MIB
+from qanun_images.places import MIB
 
 from images.tests import machines
 from images.tests.machines import PATIENCE
+from images.tests.operating import play
 
 pytestmark = pytest.mark.long
 
@@ -89,37 +84,16 @@ def test_the_disk_starts_by_itself_with_the_site_that_the_stick_brought(server, 
     assert read.split()[0] == machines.digest(releases.first / "slot.img")
 
 
-def played(server, work, playbook, **variables):
-    """(exit code, what was said) of a playbook run against the machine, as from somebody's own computer."""
-    inventory = work / "clinic.yml"
-    host = {"ansible_host": "127.0.0.1", "ansible_port": server.ssh_port, "ansible_user": "root",
-            "ansible_ssh_private_key_file": str(server.key), "ansible_ssh_common_args": "-o StrictHostKeyChecking=no "
-            "-o UserKnownHostsFile=/dev/null", "qanun_site": tomllib.loads(machines.site(server.key))}  # fmt: skip
-    inventory.write_text(json.dumps({"clinics": {"hosts": {"box": host}}}))
-    command = [
-        Path(sys.executable).with_name("ansible-playbook"),
-        playbook,
-        "-i",
-        inventory,
-        "-e",
-        json.dumps(variables),
-    ]
-    done = subprocess.run(
-        command, cwd=HERE.parent / "ansible", capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
-    return done.returncode, done.stdout + done.stderr
-
-
 def test_the_same_program_puts_the_image_onto_a_named_disk_over_ssh_and_spares_the_one_in_use(server, releases, work):
     wanted = {"install_onto": "image", "qanun_image": str(releases.first)}
-    code, said = played(server, work, "install.yml", **wanted)
-    assert code != 0 and "Say onto which disk" in said
+    done = play(server, work, "install.yml", **wanted)
+    assert done.code != 0 and "Say onto which disk" in done.said
     before = machines.table(server)
-    code, said = played(server, work, "install.yml", **wanted, install_disk="vda", install_replace="vda")
-    assert code != 0 and "vda is in use" in said, said
+    done = play(server, work, "install.yml", **wanted, install_disk="vda", install_replace="vda")
+    assert done.code != 0 and "vda is in use" in done.said, done.said
     assert machines.table(server) == before
-    code, said = played(server, work, "install.yml", **wanted, install_disk="vdb")
-    assert code == 0 and "changed=" in said, said
+    done = play(server, work, "install.yml", **wanted, install_disk="vdb")
+    assert done.code == 0 and done.recap["changed"], done.said
     assert server.run("lsblk -rno PARTLABEL /dev/vdb").split() == [
         "qanun-esp",
         f"qanun-root-{releases.version}",

@@ -4,6 +4,7 @@ encrypted disk, no network: what a container cannot show.
     ./tests/run images/tests/test_vm_upgrade.py --long
 """
 
+import json
 import random
 import subprocess
 import time
@@ -13,6 +14,7 @@ from qanun_images import vm
 
 from images.tests import machines
 from images.tests.machines import PATIENCE
+from images.tests.operating import play
 
 pytestmark = pytest.mark.long
 
@@ -30,9 +32,19 @@ def break_the_page(tree):
 
 
 @pytest.fixture(scope="module")
-def stick(releases, tmp_path_factory):
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("stick")
+
+
+@pytest.fixture(scope="module")
+def foreign(releases, place):
+    """A release as it should be, signed by somebody whom no clinic trusts."""
+    return machines.only_a_manifest(releases.bundle(NEXT), place / "foreign.tar", "0.2.0", releases.stranger)
+
+
+@pytest.fixture(scope="module")
+def stick(releases, foreign, place):
     """What somebody brings on USB: a good release, one that will fail, and four that must not be taken."""
-    place = tmp_path_factory.mktemp("stick")
     good = releases.bundle(NEXT)
     files = {
         "next.tar": good,
@@ -40,7 +52,7 @@ def stick(releases, tmp_path_factory):
         "tampered.tar": machines.tampered(good, place / "tampered.tar"),
         "short.tar": machines.beginning(good, place / "short.tar", 150_000_000),
         "older.tar": machines.only_a_manifest(good, place / "older.tar", "0.0.9", releases.key),
-        "foreign.tar": machines.only_a_manifest(good, place / "foreign.tar", "0.2.0", releases.stranger),
+        "foreign.tar": foreign,
     }
     return machines.with_files(place / "stick.raw", 3072, files, label="RELEASES")
 
@@ -145,18 +157,34 @@ def test_a_power_cut_while_staging_leaves_what_runs_and_no_trace_of_the_half(cli
     clinic.run('test -z "$(ls -d /var/lib/qanun/updates/tmp* 2>/dev/null)"')
 
 
-def test_a_release_from_a_stick_is_staged_started_and_kept_with_every_row(clinic):
-    said = clinic.run(f"{STAGE}next.tar", timeout=2 * PATIENCE)
-    assert "is staged" in said and "backup, and its restore into a copy" in said
-    assert f"qanun-root-{NEXT}" in machines.labels(clinic) and f"qanun_{NEXT}+3.efi" in machines.entries(clinic)
+def test_a_computer_with_ansible_brings_the_site_and_a_second_time_nothing(clinic):
+    first = play(clinic, clinic.work, "configure.yml")
+    assert first.code == 0, first.said
+    again = play(clinic, clinic.work, "configure.yml")
+    assert (again.code, again.recap["changed"]) == (0, 0), again.said
+
+
+def test_a_release_that_nobody_here_signed_is_refused_over_the_network_too_and_does_not_stay(clinic, foreign):
+    before = machines.table(clinic), machines.entries(clinic)
+    done = play(clinic, clinic.work, "upgrade.yml", qanun_bundle=str(foreign))
+    assert done.code != 0 and "nobody that this machine trusts" in done.said, done.said
+    assert (machines.table(clinic), machines.entries(clinic)) == before
+    assert clinic.run("ls /var/lib/qanun/updates").split().count("brought.tar") == 0
+
+
+def test_a_release_brought_over_ssh_is_proven_staged_started_and_kept_with_every_row(clinic, releases):
     before, kept = machines.facts(clinic)[0], machines.files(clinic)
-    boot = clinic.boot()
-    clinic.run("qanun appliance update reboot", check=False)
-    clinic.wait_started_again(boot, PATIENCE)
+    done = play(clinic, clinic.work, "upgrade.yml", qanun_bundle=str(releases.bundle(NEXT)))
+    assert done.code == 0, done.said
     assert clinic.run("cat /usr/lib/qanun/slot").strip() == NEXT
+    assert f"qanun-root-{NEXT}" in machines.labels(clinic)
     machines.wait_blessed(clinic, NEXT)
     assert machines.facts(clinic)[0] == before and machines.files(clinic) == kept
-    assert f"{NEXT}: running" in clinic.run("qanun appliance update status")
+    told = json.loads(clinic.run("qanun appliance update status --json"))
+    assert told["running"] == NEXT and told["last"]["without_backup"] == ""
+    assert clinic.run("ls /var/lib/qanun/updates").split().count("brought.tar") == 0
+    again = play(clinic, clinic.work, "upgrade.yml", qanun_bundle=str(releases.bundle(NEXT)))
+    assert (again.code, again.recap["changed"]) == (0, 0), again.said
 
 
 def test_a_release_that_fails_here_is_left_by_itself_with_its_reason_and_every_row_kept(clinic):
