@@ -139,6 +139,28 @@ def test_a_stranger_is_named_by_its_unit(site):
     assert finding.values == {"ports": "tcp/5432 (postgresql@15-main.service)"}
 
 
+def test_another_disk_with_a_qanun_is_named_and_the_own_one_is_not(places):
+    listing = """sda  
+sda1 sda qanun-esp
+sda2 sda qanun-root-0.1.0
+sda4 sda qanun-var
+qanun-var sda4 
+sdb  
+sdb1 sdb qanun-esp
+sdb4 sdb qanun-var
+sdc  
+sdc1 sdc Some\\x20files
+"""  # noqa: W291 - as lsblk prints it: what is empty ends the line with a space
+    assert checks.other_systems(places, listing) == []  # a server without the image
+    link = places.real("/dev/disk/by-qanun/qanun-esp")
+    link.parent.mkdir(parents=True)
+    (places.real("/dev") / "sda1").touch()
+    link.symlink_to("../../sda1")
+    [finding] = checks.other_systems(places, listing)
+    assert (finding.code, finding.level, finding.values) == ("disk.another-qanun", "info", {"name": "sdb"})
+    assert checks.other_systems(places, listing.replace("sdb1 sdb qanun-esp", "sdb1 sdb films")) == []
+
+
 def test_keys_that_lie_where_they_protect_nothing_are_told(site, places):
     places.secrets.mkdir(parents=True)
     assert checks.startup_key(places) == [] and "key.on-machine" not in codes(keeping.recovery_key(site, places))

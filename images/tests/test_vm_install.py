@@ -1,5 +1,7 @@
 """The installer from its stick, on an emulated machine: with a file that answers everything, and with somebody at the console."""
 
+import json
+
 import pytest
 from qanun_images import vm
 from qanun_images.places import MIB
@@ -99,6 +101,27 @@ def test_the_same_program_puts_the_image_onto_a_named_disk_over_ssh_and_spares_t
         f"qanun-root-{releases.version}",
         "_empty",
     ]
+
+
+def test_of_two_disks_with_a_qanun_the_one_that_was_started_from_is_used_and_the_other_is_not_touched(
+    server, installed, work, key
+):
+    """The old disk is still in the machine when its successor starts for the first time."""
+    server.switch_off()
+    before = machines.digest(installed[0])
+    with vm.started(work / "second.qcow2", work / "machine", key=key, disks=[installed[0]]) as machine:
+        machine.wait_healthy(PATIENCE)
+        assert "/dev/vda4" in machine.run("cryptsetup status qanun-var")
+        assert machine.run("ls /efi > /dev/null; findmnt -no SOURCE /efi").split()[-1] == "/dev/vda1"
+        assert "/dev/vda2" in machine.run("veritysetup status qanun-root")
+        # What a start makes came to the new disk, and what updates see is that one's.
+        assert machines.labels(machine)[-1] == "qanun-var"
+        told = json.loads(machine.run("qanun appliance update status --json"))
+        assert [slot["label"] for slot in told["slots"]] == machines.labels(machine)[1:3]
+        found = json.loads(machine.run("qanun appliance doctor --json", check=False))["findings"]
+        assert [one["values"] for one in found if one["code"] == "disk.another-qanun"] == [{"name": "vdb"}]
+        machine.switch_off()
+    assert machines.digest(installed[0]) == before
 
 
 def test_a_site_file_with_a_mistake_stops_before_anything_is_written(releases, work, key):

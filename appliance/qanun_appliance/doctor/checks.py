@@ -211,5 +211,18 @@ def startup_key(places: Places) -> list[Finding]:
     return [Finding("disk.key-beside", "info")] if places.real("/efi/qanun/var.key").exists() else []
 
 
+def other_systems(places: Places, listing: str | None = None) -> list[Finding]:
+    """Whether another disk of this machine holds a Qanun, too: an old one whose place was taken, most often."""
+    own = places.real("/dev/disk/by-qanun/qanun-esp")
+    if not own.exists():
+        return []  # not started from an image's disk
+    said = listing if listing is not None else _output("lsblk", "-rno", "NAME,PKNAME,PARTLABEL")
+    parts = [line.split(" ") for line in (said or "").splitlines()]
+    parents = {part[0]: part[1] for part in parts if len(part) == 3}
+    here = parents.get(own.resolve().name)
+    others = {part[1] for part in parts if len(part) == 3 and part[2] == "qanun-esp"} - {here}
+    return [Finding("disk.another-qanun", "info", {"name": name}) for name in sorted(others)]
+
+
 def _is_open(path: Path) -> bool:
     return path.exists() and not path.is_symlink() and bool(path.stat().st_mode & 0o077) and path.suffix != ".crt"

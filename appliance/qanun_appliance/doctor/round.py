@@ -49,6 +49,7 @@ def examine(places: Places, services: Sequence[SystemService]) -> list[Finding]:
         checks.firewall,
         lambda: checks.closed(places),
         lambda: checks.startup_key(places),
+        lambda: checks.other_systems(places),
     ]
     found: list[Finding] = []
     for check in rounds:

@@ -96,6 +96,10 @@ SENTENCES: Mapping[str, Sentence] = {
         ),
         N_("Lock the room, or use a machine with a TPM"),
     ),
+    "disk.another-qanun": Sentence(
+        N_("Another disk of this machine holds a Qanun, too: %(name)s. It is not used"),
+        N_("When everything is here, take it out, and keep or erase it: it holds what was entered there"),
+    ),
     "postgres.newer": Sentence(
         N_("The database is of PostgreSQL %(old)s, and %(new)s is here"),
         N_("In a quiet hour: `qanun appliance carry-over`"),

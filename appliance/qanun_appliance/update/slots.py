@@ -179,7 +179,8 @@ def this_disk(places: Places) -> Disk:
         raise ConfigurationError(
             "this server was not started from a slot of the image: it is upgraded by Ansible (ansible/upgrade.yml)"
         )
-    link = places.real(f"/dev/disk/by-partlabel/{running}")
+    # Of the disk that this start came from: another one may hold a release of the same name.
+    link = places.real(f"/dev/disk/by-qanun/{running}")
     listed = subprocess.run(
         ["lsblk", "--noheadings", "--nodeps", "--output", "PKNAME", str(link.resolve())], capture_output=True, text=True,
         check=False, timeout=30,

@@ -1,10 +1,15 @@
-"""What the installer says, in English and Arabic.
+"""What the installer says, in English and Arabic, and where its sentences go.
 
 A text console draws letters apart and from the left: Arabic is offered to terminals on a serial line alone, which draw it
 themselves. The screen says so and stays English.
 """
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 _WORDS = {
     "welcome": (
@@ -20,8 +25,8 @@ _WORDS = {
         "تحمل الذاكرة ملف site.toml: سيعرف الجهاز ما هو مخصّص له.",
     ),
     "site-missing": (
-        "The stick brings no site.toml (folder qanun): the machine will wait for one.",
-        "لا تحمل الذاكرة ملف site.toml (في المجلد qanun): سينتظره الجهاز.",
+        "The stick brings no site.toml (folder qanun): the machine will ask what it has to know in a browser.",
+        "لا تحمل الذاكرة ملف site.toml (في المجلد qanun): سيسأل الجهاز عمّا يحتاج إليه في المتصفح.",
     ),
     "disks": ("\nDisks of this machine:", "\nأقراص هذا الجهاز:"),
     "is-stick": ("the stick that you started from", "الذاكرة التي بدأت منها"),
@@ -78,8 +83,8 @@ _WORDS = {
         "ثم افتح https://{name} في المتصفح. يشرح دليل المشغّل طريقة الدخول وحفظ مفتاح الاسترداد.",
     ),
     "later": (
-        "It waits for qanun/site.toml on its start-up partition; the operator's guide says what to write.",
-        "ينتظر الجهاز الملف qanun/site.toml في قسم بدء التشغيل؛ يشرح دليل المشغّل ما يُكتب فيه.",
+        "Its screen will show an address and a code: open the address on a computer or phone in the same network.",
+        "ستعرض شاشته عنوانًا ورمزًا: افتح العنوان على حاسوب أو هاتف في الشبكة نفسها.",
     ),
     "press": ("Enter starts the machine again:", "اضغط Enter لإعادة التشغيل:"),
     "stopped": ("\nNot installed: {why}", "\nلم يكتمل التثبيت: {why}"),
@@ -94,3 +99,33 @@ def word(language: str, name: str) -> str:
 
 def names() -> list[str]:
     return list(_WORDS)
+
+
+class Stop(Exception):
+    """Nothing more is done; the sentence says why."""
+
+
+@dataclass(slots=True)
+class Voice:
+    """Where sentences go: this terminal, or every console when nobody was asked; and a note of all of them."""
+
+    language: str = "en"
+    consoles: Sequence[Path] = ()
+    said: list[str] = field(default_factory=list)
+
+    def say(self, sentence: str, /, **values: object) -> None:
+        self.line(word(self.language, sentence).format(**values))
+
+    def line(self, text: str) -> None:
+        self.said.append(text)
+        if not self.consoles:
+            print(text, flush=True)
+        for console in self.consoles:
+            with contextlib.suppress(OSError), console.open("w", encoding="utf-8") as out:
+                out.write(text + "\r\n")
+
+    def ask(self, sentence: str, /, **values: object) -> str:
+        try:
+            return input(word(self.language, sentence).format(**values) + " ").strip()
+        except EOFError:
+            raise Stop(word(self.language, "nobody")) from None

@@ -2,11 +2,13 @@
 
 Order of keys: the TPM (bound to the firmware's secure-boot state), the key file on the start-up partition where there is
 no TPM, the recovery key typed by a person. The partition gets its final name last: a first start that lost its power is
-begun again, and a disk that was finished once is never made anew.
+begun again, and a disk that was finished once is never made anew. Only the disk that this start came from is looked at:
+another one in the same machine may hold a Qanun, too.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -17,7 +19,6 @@ from pathlib import Path
 
 NAME, LABEL, HALF_MADE = "qanun-var", "qanun-var", "_qanun-var"
 MAPPED = Path("/dev/mapper") / NAME
-BY_LABEL = Path("/dev/disk/by-partlabel")
 KEY = Path("/run/qanun-var.key")
 ESP = Path("/run/qanun-esp")
 NEW = Path("/run/qanun-new-var")
@@ -29,13 +30,11 @@ def main() -> int:
     if MAPPED.exists():
         return 0
     disk = root_disk()
-    if not (BY_LABEL / LABEL).exists():
-        if find(disk, LABEL):
-            settle()
-        else:
-            make(disk)
-            return 0
-    open_var(BY_LABEL / LABEL)
+    partition = find(disk, LABEL)
+    if partition is None:
+        make(disk)
+    else:
+        open_var(disk, partition)
     return 0
 
 
@@ -46,16 +45,22 @@ def run(*words: object, secret: str | None = None) -> str:
     return done.stdout
 
 
-def root_disk() -> Path:
-    """The disk of the slot that runs. Another disk's var is not ours, even if it is called the same."""
-    slot = next(word[11:] for word in Path("/proc/cmdline").read_text().split() if word.startswith("qanun.slot="))
-    partition = (BY_LABEL / slot).resolve()
-    return Path("/dev") / Path(f"/sys/class/block/{partition.name}").resolve().parent.name
+def root_disk(blocks: Path = Path("/sys/class/block")) -> Path:
+    """The disk of the slot that runs: the one below the checked root."""
+    for name in blocks.glob("dm-*/dm/name"):
+        if name.read_text().strip() == "qanun-root":
+            [slot] = (name.parent.parent / "slaves").iterdir()
+            return Path("/dev") / (blocks / slot.name).resolve().parent.name
+    raise SystemExit("this system does not run from a checked slot")
 
 
 def find(disk: Path, label: str) -> Path | None:
-    listed = run("lsblk", "--noheadings", "--raw", "--output", "PATH,PARTLABEL", disk)
-    return next((Path(line.split()[0]) for line in listed.splitlines() if line.split()[1:] == [label]), None)
+    """The partition of that name, from the disk's own table: what else knows it may not have looked yet."""
+    listed = json.loads(run("sfdisk", "--json", disk))["partitiontable"]["partitions"]
+    found = next((Path(part["node"]) for part in listed if part.get("name") == label), None)
+    if found is not None and not found.exists():
+        settle()
+    return found
 
 
 def settle() -> None:
@@ -156,10 +161,10 @@ def keep(path: Path, content: bytes, mode: int) -> None:
         os.fsync(file.fileno())
 
 
-def open_var(partition: Path) -> None:
+def open_var(disk: Path, partition: Path) -> None:
     if has_tpm() and attach(partition, "-", "tpm2-device=auto,headless=1"):
         return
-    key = esp(root_disk()) / ON_ESP
+    key = esp(disk) / ON_ESP
     try:
         if key.exists() and attach(partition, str(key), ""):
             return
