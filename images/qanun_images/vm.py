@@ -103,24 +103,37 @@ class Machine:
             raise AssertionError(f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done.stdout if check else done.stdout + done.stderr
 
-    def words(self, command: str) -> list[str]:
-        """How a command is run inside."""
+    def words(self, command: str, *, anew: bool = False) -> list[str]:
+        """How a command is run inside: by the way in that the last one opened, or `anew` by one of its own. To open one costs
+        an emulated processor seconds."""
         assert self.key is not None
+        way = ["-o", "ControlPath=none"] if anew else ["-o", "ControlMaster=auto", "-o", "ControlPersist=300", "-o",
+                                                      f"ControlPath={self._way}"]  # fmt: skip
         found = ["ssh", "-i", self.key, "-p", self.ssh_port, "-F", "/dev/null", "-o", "StrictHostKeyChecking=no",
                  "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=30", "-o", "BatchMode=yes",
                  # A machine that starts again in the middle of a command does not say so.
-                 "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=6", "root@127.0.0.1", command]  # fmt: skip
+                 "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=6", *way, "root@127.0.0.1", command]  # fmt: skip
         return [str(word) for word in found]
 
-    def _ssh(self, command: str, timeout: float, text: str = "") -> subprocess.CompletedProcess[str]:
+    @property
+    def _way(self) -> Path:
+        return self.control.with_name("way")
+
+    def forget_the_way_in(self) -> None:
+        """Whoever is at its other end is gone, which nobody may have said."""
+        self._way.unlink(missing_ok=True)
+
+    def _ssh(
+        self, command: str, timeout: float, text: str = "", *, anew: bool = False
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.words(command), capture_output=True, text=True, timeout=timeout, input=text, check=False
+            self.words(command, anew=anew), capture_output=True, text=True, timeout=timeout, input=text, check=False
         )
 
     def boot(self) -> str:
         """Which start this is, as the kernel calls it; empty while nobody answers."""
         try:
-            done = self._ssh("cat /proc/sys/kernel/random/boot_id", 40)
+            done = self._ssh("cat /proc/sys/kernel/random/boot_id", 40, anew=True)
         except subprocess.TimeoutExpired:
             return ""
         return done.stdout.strip() if done.returncode == 0 else ""
@@ -155,6 +168,7 @@ class Machine:
         while (asked := time.monotonic()) < until and self.process.poll() is None:
             # The page first: it costs less to ask for than a way in.
             if self.get(timeout=5)[0] == 200 and self.boot() not in {"", before}:
+                self.forget_the_way_in()
                 return
             time.sleep(min(20.0, max(2.0, 5 * (time.monotonic() - asked))))
         raise AssertionError(f"no other healthy start within {within_s:.0f} s:\n{self.printed()[-4000:]}")
@@ -313,7 +327,9 @@ def started(
                     "-device", "tpm-crb,tpmdev=tpm0"]  # fmt: skip
     process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL)
     try:
-        yield Machine(process, port, ssh_port, serial, control, key)
+        machine = Machine(process, port, ssh_port, serial, control, key)
+        machine.forget_the_way_in()
+        yield machine
     finally:
         for one in (process, chip):
             if one is not None and one.poll() is None:

@@ -13,6 +13,7 @@ import pytest
 
 from images.tests import machines
 from images.tests.machines import PATIENCE
+from images.tests.operating import play
 
 pytestmark = pytest.mark.long
 
@@ -113,6 +114,18 @@ def test_the_database_is_carried_to_a_newer_postgresql_when_somebody_says_so_and
     clinic.run("qanun appliance carry-over --back && qanun appliance health --wait 600", timeout=PATIENCE)
     assert served(clinic) == "17"
     assert machines.facts(clinic) == before and "of-the-newer" not in machines.written(clinic)
+
+
+def test_a_computer_with_ansible_brings_it_back_to_the_release_before_with_every_row(clinic, releases):
+    before = machines.facts(clinic)
+    done = play(clinic, clinic.work, "rollback.yml")
+    clinic.forget_the_way_in()
+    assert done.code == 0, done.said
+    assert clinic.run("cat /usr/lib/qanun/slot").strip() == releases.version
+    clinic.run("qanun appliance health --wait 600", timeout=PATIENCE)
+    assert machines.facts(clinic)[0] == before[0]
+    told = json.loads(clinic.run("qanun appliance update status --json"))
+    assert (told["running"], told["last"]["state"]) == (releases.version, "rolled back")
 
 
 def served(machine):

@@ -175,6 +175,7 @@ def test_a_release_that_nobody_here_signed_is_refused_over_the_network_too_and_d
 def test_a_release_brought_over_ssh_is_proven_staged_started_and_kept_with_every_row(clinic, releases):
     before, kept = machines.facts(clinic)[0], machines.files(clinic)
     done = play(clinic, clinic.work, "upgrade.yml", qanun_bundle=str(releases.bundle(NEXT)))
+    clinic.forget_the_way_in()
     assert done.code == 0, done.said
     assert clinic.run("cat /usr/lib/qanun/slot").strip() == NEXT
     assert f"qanun-root-{NEXT}" in machines.labels(clinic)
@@ -214,6 +215,7 @@ def test_a_release_that_fails_here_is_left_by_itself_with_its_reason_and_every_r
 
 def _row_of_the_failing_release(clinic):
     """Writes a row by one way in for all of it, since that release is left within a minute. The start it was, or nothing."""
+    clinic.forget_the_way_in()
     words = f'test "$(cat /usr/lib/qanun/slot)" = {BROKEN} && until {machines.row("in-between")}; do sleep 1; done'
     try:
         said = clinic.run(f"{words} && echo start && cat /proc/sys/kernel/random/boot_id", check=False, timeout=90)
