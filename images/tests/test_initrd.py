@@ -81,10 +81,10 @@ def unpacked(built, tmp_path_factory):
 class Start:
     """A start with these disks: `disks` are (name → partitions' names, the first of them with the identity given)."""
 
-    def __init__(self, root, noted, cpu="flags\t\t: fpu sse2"):
+    def __init__(self, root, noted, model="Some", flags="fpu sse2"):
         self.root = root
         self.write("proc/cmdline", f"quiet qanun.slot={SLOT} qanun.roothash=abc qanun.hashoffset=4096 ro\n")
-        self.write("proc/cpuinfo", f"processor\t: 0\nmodel name\t: Some\n{cpu}\nbugs\t\t: sha_ni\n")
+        self.write("proc/cpuinfo", f"processor\t: 0\nmodel name\t: {model}\nflags\t\t: {flags}\nbugs\t\t: sha_ni\n")
         if noted:
             name = "LoaderDevicePartUUID-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
             content = b"\x06\0\0\0" + noted.encode("utf-16-le") + b"\0\0"
@@ -168,9 +168,17 @@ def test_firmware_that_notes_nothing_gets_the_release_by_its_name(start):
 
 
 @pytest.mark.parametrize(
-    ("cpu", "loaded"), [("flags\t\t: fpu sha_ni sse2", True), ("flags\t\t: fpu xsha_ni sse2", False)]
+    ("model", "flags", "loaded"),
+    [
+        ("A real one", "fpu avx2 sha_ni sse2", True),
+        ("A real one", "fpu avx2 sse2", True),
+        ("QEMU TCG CPU version 2.5+", "fpu avx2 sha_ni", True),
+        ("QEMU TCG CPU version 2.5+", "fpu avx2 xsha_ni", False),
+    ],
 )
-def test_the_processor_s_own_sha256_is_used_where_there_is_one_and_only_there(start, cpu, loaded):
-    asked, _ = both(start(FIRST, cpu=cpu)).opened()
+def test_the_fast_ways_to_sha256_are_there_before_the_root_but_where_they_are_slower(start, model, flags, loaded):
+    asked, _ = both(start(FIRST, model=model, flags=flags)).opened()
     assert ("modprobe -q sha256_ssse3" in asked) == loaded
+    order = [line for line in asked if "sha256" in line or line.startswith("veritysetup")]
+    assert order[-1].startswith("veritysetup")
     assert "modprobe -q dm_verity" in asked
