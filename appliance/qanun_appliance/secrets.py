@@ -15,6 +15,7 @@ from qanun_appliance.site import Site
 
 #: Letters and digits that nobody mistakes for one another when they are read from paper.
 _ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+_GROUPS, _LENGTH = 8, 5
 
 
 STORE_KEY = "backup-ssh"
@@ -62,9 +63,17 @@ def ensure_secrets(site: Site, places: Places, addresses: Sequence[str], *, slot
     return made
 
 
-def readable_key(groups: int = 8, length: int = 5) -> str:
+def readable_key(groups: int = _GROUPS, length: int = _LENGTH) -> str:
     """A key that a person can copy from paper: groups of letters, 25 bits each (eight groups: 200 bits)."""
     return "-".join("".join(secrets.choice(_ALPHABET) for _ in range(length)) for _ in range(groups))
+
+
+def tidy_key(typed: str) -> str:
+    """A key as somebody typed it from paper, in the way in which it was made: capitals, groups with hyphens between them."""
+    letters = "".join(letter for letter in typed.upper() if letter.isalnum())
+    if len(letters) == _GROUPS * _LENGTH:
+        return "-".join(letters[at : at + _LENGTH] for at in range(0, len(letters), _LENGTH))
+    return typed.strip().upper()
 
 
 def write_private(path: Path, content: bytes, mode: int = 0o600) -> None:

@@ -33,7 +33,9 @@ from qanun_appliance.backup.restic import Snapshot
 from qanun_appliance.backup.restore import Wish
 from qanun_appliance.backup.sets import dispensable, gathered
 from qanun_appliance.postgres import prepare_cluster_files, read_marker
-from qanun_appliance.secrets import ensure_secrets
+from qanun_appliance.secrets import ensure_secrets, readable_key
+from qanun_appliance.wizard import homecoming
+from qanun_appliance.wizard.desk import Desk
 
 CODE = Path(sys.executable).parent
 pytestmark = pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed here")
@@ -74,6 +76,37 @@ def test_a_blank_machine_gets_everything_back_from_the_disk_and_the_recovery_key
         assert (new.data / name).read_bytes() == (box.places.data / name).read_bytes(), name
     assert (new.keys / "master.key").stat().st_mode & 0o777 == 0o600
     assert read_marker(new)["major"] == int(box.live.programs.split("/")[-2])
+
+
+def test_the_pages_of_a_blank_machine_bring_the_same_back_and_a_mistyped_key_nothing(box, shared_folder):
+    new, desk = blank(shared_folder, "by-its-pages"), Desk(shared_folder / "desk")
+    new.secrets.mkdir(parents=True)
+    # What a machine has that nobody set up yet: the key of its disk, one for backups of its own.
+    (new.secrets / "recovery-key").write_text("cbdef-ghijk\n")
+    (new.secrets / "backup-key").write_text(readable_key())
+    key = (box.places.secrets / "backup-key").read_text().strip()
+    disk = Path(box.site.backup.target)
+    for typed, code in ((readable_key(), "wrong-key"), (key, "")):
+        desk.write("return", {"key": typed.lower().replace("-", " "), "disk": "disk:x", "network": "before"})
+        report = homecoming.bring_back(new, desk, disk)
+        assert desk.read("failure").get("code", "") == code or report
+        assert bool(report) == (code == "") and new.site.exists() == bool(report)
+    assert report["rows"] >= box.report["rows"] and desk.progress()["at"] == "place"
+    assert sorted(path.name for path in new.data.glob("*restore*")) == []
+    assert (new.secrets / "backup-key").read_text().strip() == key and not (new.secrets / "recovery-key").exists()
+    with running(new, box.live.programs) as elsewhere:
+        assert facts(elsewhere)["tables"]["core_patient"] == box.before["tables"]["core_patient"]
+
+
+def test_the_key_of_this_machine_s_disk_stays_whatever_the_backup_brings(box, shared_folder):
+    new = blank(shared_folder, "with-a-disk")
+    new.secrets.mkdir(parents=True)
+    (new.secrets / "recovery-key").write_text("cbdef-ghijk\n")
+    done = restore(box.store, new, Wish(), say=quiet)
+    assert (new.secrets / "recovery-key").read_text() == "cbdef-ghijk\n"
+    assert (new.secrets / "recovery-key").stat().st_mode & 0o777 == 0o600
+    [kept] = [path for path in done["kept"] if "secrets" in path]
+    assert Path(kept).is_dir()
 
 
 def test_the_present_is_kept_and_never_replaced_without_being_named(box, shared_folder):

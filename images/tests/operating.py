@@ -24,9 +24,13 @@ class Played:
 def play(machine, work, playbook, **variables):
     """A playbook against the machine with the site of the tests; `variables` are given on the command line."""
     inventory = work / "operator.yml"
-    host = {"ansible_host": "127.0.0.1", "ansible_port": machine.ssh_port, "ansible_user": "root",
-            "ansible_ssh_private_key_file": str(machine.key), "ansible_ssh_common_args": "-o StrictHostKeyChecking=no "
-            "-o UserKnownHostsFile=/dev/null", "qanun_site": tomllib.loads(machines.site(machine.key))}  # fmt: skip
+    # The port is ssh's affair: to the playbooks it is a machine that listens on 22, as it does.
+    reached = (
+        f"-o Port={machine.ssh_port} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null "
+        f"-o ControlPath={work}/o-%C"
+    )
+    host = {"ansible_host": "127.0.0.1", "ansible_user": "root", "ansible_ssh_private_key_file": str(machine.key),
+            "ansible_ssh_common_args": reached, "qanun_site": tomllib.loads(machines.site(machine.key))}  # fmt: skip
     inventory.write_text(json.dumps({"clinics": {"hosts": {"box": host}}}))
     command = [
         Path(sys.executable).with_name("ansible-playbook"),

@@ -22,10 +22,12 @@ from qanun_appliance.backup.take import Say
 from qanun_appliance.places import Places
 from qanun_appliance.postgres import hand_over, read_marker, write_marker
 from qanun_appliance.reports import note
-from qanun_appliance.secrets import give
+from qanun_appliance.secrets import give, write_private
 
 #: (folder, account): what is put in place of the present.
 _PARTS = (("blobs", "qanun"), ("recordings", "qanun"), ("keys", "qanun"), ("secrets", "root"), ("ssh", "root"))
+#: Of this machine and no other, whatever a backup says: the key of its disk, until somebody has it on paper.
+_OWN = ("recovery-key",)
 #: Whatever writes to what is exchanged, or saves it meanwhile; the target brings all of it back.
 _UNITS = ("qanun.target", "qanun-wal.timer", "qanun-backup.timer", "qanun-drill.timer", "qanun-wal.service", "qanun-web.service",
           "qanun-jobs.service", "qanun-media@*.service", "qanun-turn.service", "qanun-migrate.service", "qanun-first-boot.service",
@@ -43,12 +45,15 @@ class Wish:
 
 
 def restore(
-    store: Restic, places: Places, wish: Wish, *, say: Say = print, services: Callable[[str], None] | None = None
+    store: Restic, places: Places, wish: Wish, *, say: Say = print, at: Callable[[str], None] | None = None,
+    services: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Returns the report. Raises Damaged, WrongBackupKey or Conflict; in all those cases nothing here has changed.
 
+    `say` gets sentences, `at` the name of each part when it begins (`examine`, `files`, `rows`, `place`), for a page.
     `services("stop" | "start")` is called around the exchange; systemd's by default on a real machine.
     """
+    reached = at or (lambda _: None)
     began = time.monotonic()
     present = bool(read_marker(places)) or any(places.clusters.glob("*/PG_VERSION"))
     if present and not wish.replace:
@@ -56,6 +61,7 @@ def restore(
             "this machine has a clinic's data. To put the backup in its place (it is kept beside), say so with --replace "
             "and the clinic's short name"
         )
+    reached("examine")
     say("every byte of the backup")
     store.examine()
     one = chosen(store, wish.name)
@@ -65,6 +71,7 @@ def restore(
     scratch.mkdir(mode=0o711)
     scratch.chmod(0o711)  # PostgreSQL's account passes through it
     try:
+        reached("files")
         say(f"files, recordings and keys of {one.at:%Y-%m-%d %H:%M} UTC")
         files = scratch / "files"
         later = one.later[-1] if wish.latest and one.later else one.parts["files"]
@@ -72,6 +79,7 @@ def restore(
         root = _root_of(files)
         if present:
             _means_it(root, wish.replace)
+        reached("rows")
         say("database")
         major = int(facts["major"])
         with database_of(store, one, places, scratch, major, latest=wish.latest) as running:
@@ -79,6 +87,7 @@ def restore(
             wrong = _behind(facts, now) if wish.latest else differences(facts, now)
             wrong += verify_audit(running, places, root / "keys", scratch)
         refuse(wrong)
+        reached("place")
         say("all of it is whole; putting it in place")
         change = services or (_systemd if places.is_machine else _nobody)
         change("stop")
@@ -123,6 +132,7 @@ def _behind(facts: dict[str, Any], now: dict[str, Any]) -> list[str]:
 def _exchange(places: Places, root: Path, scratch: Path, major: int, stamp: str) -> list[Path]:
     """Renames within one disk: each takes no time, and what was there keeps its bytes under another name."""
     kept = []
+    own = {name: (places.secrets / name).read_bytes() for name in _OWN if (places.secrets / name).exists()}
     cluster = places.clusters / str(major)
     for old in [path.parent for path in places.clusters.glob("*/PG_VERSION")]:
         aside = places.clusters / f"{old.name}.before-restore-{stamp}"
@@ -146,6 +156,10 @@ def _exchange(places: Places, root: Path, scratch: Path, major: int, stamp: str)
         target.chmod(0o700)
         for path in (target, *target.rglob("*")):
             give(path, places, owner, owner)
+    for name in _OWN:
+        (places.secrets / name).unlink(missing_ok=True)
+        if name in own:
+            write_private(places.secrets / name, own[name])
     if not places.site.exists():
         shutil.copyfile(root / "site.toml", places.site)
         places.site.chmod(0o640)

@@ -1,4 +1,4 @@
-"""`qanun appliance setup prepare | serve | work | disk`: the pages of a machine that has no site file. Called by units."""
+"""`qanun appliance setup prepare | serve | work | disk | return`: the pages of a machine that has no site file. Called by units."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from qanun_appliance.commands.setting_up import parser, places_of, services
 def setup_command(arguments: Sequence[str]) -> int:
     """0 done, 1 what was chosen could not be put into force."""
     from qanun_appliance.addresses import reachable_addresses
-    from qanun_appliance.wizard import disks, work
+    from qanun_appliance.wizard import disks, homecoming, work
     from qanun_appliance.wizard.desk import FOLDER, Desk
 
     words = parser("setup", "the pages that set this machine up, from a browser in its network")
-    words.add_argument("act", choices=("prepare", "serve", "work", "disk"))
+    words.add_argument("act", choices=("prepare", "serve", "work", "disk", "return"))
     options = words.parse_args(list(arguments))
     places = places_of(options)
     desk = Desk(Path(os.environ.get("QANUN_SETUP_DIR") or FOLDER))
@@ -28,9 +28,12 @@ def setup_command(arguments: Sequence[str]) -> int:
     if options.act == "disk":
         disks.make_ready(str(desk.read("chosen")["backup"]["kind"]))
         return 0
+    if options.act == "return":
+        return 0 if homecoming.bring_back(places, desk) else 1
     if options.act == "serve":
         return _serve(desk.folder)
-    well = work.run(places, desk, work.MachineActs(places, services()))
+    run = homecoming.run if desk.way == "return" else work.run
+    well = run(places, desk, work.MachineActs(places, services()))
     if well:
         desk.clear()
         places.real(work.ISSUE).unlink(missing_ok=True)

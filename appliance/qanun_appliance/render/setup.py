@@ -10,9 +10,10 @@ from qanun_appliance.render.files import HEAD, Rendered
 from qanun_appliance.render.hardening import BLOCK_DEVICES, CONFIGURES, hardened, root_hardened
 
 FOLDER = "/run/qanun-setup"
+MOUNT = "/run/qanun-return"
 UNITS = (
     "qanun-setup.service", "qanun-setup-work.path", "qanun-setup-work.service", "qanun-setup-console.path",
-    "qanun-setup-console.service", "qanun-setup-disk.service",
+    "qanun-setup-console.service", "qanun-setup-disk.service", "qanun-setup-return.service",
 )  # fmt: skip
 
 
@@ -48,7 +49,7 @@ def setup_files(places: Places) -> list[Rendered]:
         # Another try makes the file anew, which starts it again; a run that failed does not repeat itself.
         "qanun-setup-work.service": "[Unit]\nDescription=Qanun: what was chosen is put into force\n"
         f"ConditionPathExists={FOLDER}/go\nStartLimitIntervalSec=0\n\n[Service]\nType=oneshot\n"
-        f"Environment=QANUN_SETUP_DIR={FOLDER}\nExecStart={command} work\nTimeoutStartSec=1800\n"
+        f"Environment=QANUN_SETUP_DIR={FOLDER}\nExecStart={command} work\nTimeoutStartSec=13h\n"
         + "\n".join(root_hardened(write=CONFIGURES))
         + "\n",
         # Apart, so that whoever has the network sees no disks, and whoever sees disks has no network.
@@ -56,6 +57,12 @@ def setup_files(places: Places) -> list[Rendered]:
         f"ConditionPathExists={FOLDER}/chosen.json\n\n[Service]\nType=oneshot\n"
         f"Environment=QANUN_SETUP_DIR={FOLDER}\nExecStart={command} disk\nTimeoutStartSec=1800\n"
         + "\n".join(disk)
+        + "\n",
+        # It reads a disk that somebody brought, and has no network either.
+        "qanun-setup-return.service": "[Unit]\nDescription=Qanun: a clinic comes back from its backup\n"
+        f"ConditionPathExists={FOLDER}/return.json\n\n[Service]\nType=oneshot\n"
+        f"Environment=QANUN_SETUP_DIR={FOLDER}\nExecStart={command} return\nTimeoutStartSec=12h\nPrivateNetwork=yes\n"
+        + "\n".join(root_hardened(write=[str(DATA), FOLDER, MOUNT]))
         + "\n",
         "qanun-setup-console.path": "[Unit]\nDescription=Qanun: the code on the console is another one\n\n[Path]\n"
         f"PathChanged={FOLDER}/issue\nUnit=qanun-setup-console.service\n",

@@ -21,6 +21,8 @@ if (place) {
       const answer = await fetch('/setup/progress', { cache: 'no-store', signal: AbortSignal.timeout(4000) });
       if (answer.ok) {
         const state = await answer.json();
+        // Only now is it known where the machine will be, and this page may ask nobody that it was not told of.
+        if (state.hosts.join(' ') !== place.dataset.hosts) { location.reload(); return; }
         place.innerHTML = state.html;
         over.hidden = !state.over;
         misses = 0;

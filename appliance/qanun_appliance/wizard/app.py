@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from litestar import Litestar, Request, Response
+from litestar import Litestar, Response
 from litestar.connection import ASGIConnection
 from litestar.datastructures import Cookie, State
 from litestar.handlers import BaseRouteHandler
@@ -32,47 +31,12 @@ from qanun.api import (
     redirect,
 )
 from qanun_appliance import trust
-from qanun_appliance.wizard import countries, disks, network, steps
-from qanun_appliance.wizard.desk import Answers, Desk, Door
+from qanun_appliance.wizard import countries, disks, network, returning, steps
+from qanun_appliance.wizard.desk import Answers, Desk
+from qanun_appliance.wizard.pages import CODE, COOKIE, Pages, Req, is_inside, pages_of, state_of
 from qanun_appliance.wizard.plain import plain_listener
 
-COOKIE = "qanun_setup"
-_CODE = "needs the one-time code, which each page asks for"
-Req = Request[Any, Any, Any]
-
-#: What root does, in its order; `progress.json` names how far it is.
-WORK = (
-    ("site", N_("What was chosen is written down")),
-    ("apply", N_("Services, firewall and certificate are configured")),
-    ("database", N_("The database is made")),
-    ("clinic", N_("The clinic is opened")),
-    ("start", N_("The application is started")),
-    ("over", N_("The machine goes over to its own address")),
-)
-
-
-def _trial(interface: str, address: str, gateway: str, mac: str) -> dict[str, Any]:
-    return network.trial(interface, address, gateway, mac)
-
-
-@dataclass(slots=True, kw_only=True)
-class Pages:
-    """What the pages know of the machine. `root` is its certificate, `keys` the keys that go onto paper."""
-
-    desk: Desk
-    root: bytes
-    keys: Mapping[str, str]
-    current: Callable[[], dict[str, Any]] = network.current
-    trial: Callable[[str, str, str, str], dict[str, Any]] = _trial
-    clock_of: Callable[[str], float | None] = network.clock_of
-    is_mounted: Callable[[str], bool] = network.is_mounted
-    disks: Callable[[], list[disks.BackupDisk]] = disks.found
-    http: tuple[str, int] | None = None
-    door: Door = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.door = Door(self.desk)
-        self.door.open()
+__all__ = ["Pages", "application", "create"]
 
 
 def create() -> Litestar:
@@ -100,7 +64,20 @@ def application(pages: Pages) -> Litestar:
         async with plain_listener(*pages.http, files):
             yield
 
-    handlers = [start, code_page, enter, progress, again, paper, trusted_file, square, health, show, keep]
+    handlers = [
+        start,
+        code_page,
+        enter,
+        progress,
+        again,
+        paper,
+        trusted_file,
+        square,
+        health,
+        *returning.HANDLERS,
+        show,
+        keep,
+    ]
     made = bare_application(handlers, guards=[_near_only], lifespan=[beside])
     made.state = State({"pages": pages})
     return made
@@ -113,32 +90,24 @@ async def _near_only(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRout
         raise NotFound("page")
 
 
-def _pages(request: Req) -> Pages:
-    return request.app.state.pages  # type: ignore[no-any-return]
-
-
-def _inside(request: Req) -> bool:
-    return _pages(request).door.knows(request.cookies.get(COOKIE, ""))
-
-
 # --- the way in ------------------------------------------------------------------------------------------------------
 
 
-@get("/", public=_CODE)
+@get("/", public=CODE)
 async def start(request: Req) -> Response[str]:
-    pages = _pages(request)
-    if not pages.desk.begun or not _inside(request):
+    pages = pages_of(request)
+    if not pages.desk.begun or not is_inside(request):
         return redirect(None, "/setup")
     return await _progress_page(request, pages)
 
 
-@get("/setup", public=_CODE)
+@get("/setup", public=CODE)
 async def code_page(request: Req) -> Response[str]:
-    if not _inside(request):
+    if not is_inside(request):
         return _code(request)
-    if _pages(request).desk.begun:
+    if pages_of(request).desk.begun:
         return redirect(None, "/")
-    answers = _pages(request).desk.answers()
+    answers = pages_of(request).desk.answers()
     return redirect(None, f"/setup/{next((name for name in steps.NAMES if name not in answers), 'summary')}")
 
 
@@ -149,10 +118,10 @@ def _code(request: Req, status: int = 200, errors: Mapping[str, Any] | None = No
     )  # fmt: skip
 
 
-@post("/setup", public=_CODE)
+@post("/setup", public=CODE)
 async def enter(request: Req, form: Form) -> Response[str]:
     try:
-        token = _pages(request).door.enter(form.text("code")[:64])
+        token = pages_of(request).door.enter(form.text("code")[:64])
     except Invalid as wrong:
         return _code(request, 422, wrong.fields)
     except TooMany as rest:
@@ -166,21 +135,21 @@ async def enter(request: Req, form: Form) -> Response[str]:
 # --- the sheets ------------------------------------------------------------------------------------------------------
 
 
-@get("/setup/{name:str}", public=_CODE)
+@get("/setup/{name:str}", public=CODE)
 async def show(request: Req, name: str) -> Response[str]:
-    pages, step = _pages(request), steps.step(name)
-    if not _inside(request) or pages.desk.begun:
+    pages, step = pages_of(request), steps.step(name)
+    if not is_inside(request) or pages.desk.begun:
         return redirect(None, "/setup")
     if step is None:
         raise NotFound("page")
     return await _sheet(request, pages, step)
 
 
-@post("/setup/{name:str}", public=_CODE)
+@post("/setup/{name:str}", public=CODE)
 async def keep(request: Req, name: str, form: Form) -> Response[str]:
     """What was typed is kept, right or wrong, whichever way somebody goes on."""
-    pages, step = _pages(request), steps.step(name)
-    if not _inside(request) or pages.desk.begun:
+    pages, step = pages_of(request), steps.step(name)
+    if not is_inside(request) or pages.desk.begun:
         return redirect(None, "/setup")
     if step is None:
         raise NotFound("page")
@@ -202,7 +171,7 @@ async def keep(request: Req, name: str, form: Form) -> Response[str]:
             return await _sheet(request, pages, step, status=422)
         pages.desk.write("network", current)
         pages.desk.write("chosen", filled)
-        pages.desk.begin()
+        pages.desk.begin("new")
         return redirect(None, "/")
     errors = wrong.get(step.name, {})
     if not errors:
@@ -273,14 +242,17 @@ async def _sheet(
 # --- keys and certificate --------------------------------------------------------------------------------------------
 
 
-@get("/setup/paper", public=_CODE)
+@get("/setup/paper", public=CODE)
 async def paper(request: Req) -> Response[str]:
-    """The recovery keys alone on a page, to be printed."""
-    pages = _pages(request)
-    if not _inside(request) or pages.desk.begun:
+    """The recovery keys alone on a page, to be printed. The key of a clinic that comes back is on paper already."""
+    pages = pages_of(request)
+    if not is_inside(request) or pages.desk.begun:
         return redirect(None, "/setup")
     filled, _ = await _filled(request, pages)
-    return bare_page(request, "appliance/setup/paper.html", keys=pages.keys, clinic=filled["clinic"]["name"])
+    returns = "disk" in request.query_params
+    keys = {name: key for name, key in pages.keys.items() if name == "disk" or not returns}
+    clinic = "" if returns else filled["clinic"]["name"]
+    return bare_page(request, "appliance/setup/paper.html", keys=keys, clinic=clinic)
 
 
 def _trusted(pages: Pages) -> tuple[tuple[str, str, bytes], ...]:
@@ -293,7 +265,7 @@ def _trusted(pages: Pages) -> tuple[tuple[str, str, bytes], ...]:
 @get(["/qanun-ca.crt", "/qanun-ca.mobileconfig"], public="the machine's root certificate is public")
 async def trusted_file(request: Req) -> Response[bytes]:
     kind, content = next(
-        (kind, content) for path, kind, content in _trusted(_pages(request)) if path == request.url.path
+        (kind, content) for path, kind, content in _trusted(pages_of(request)) if path == request.url.path
     )
     return Response(content, media_type=kind)
 
@@ -302,7 +274,7 @@ async def trusted_file(request: Req) -> Response[bytes]:
 async def square(request: Req, what: str) -> Response[bytes]:
     if what not in {"crt", "mobileconfig"}:
         raise NotFound("square")
-    current = await asyncio.to_thread(_pages(request).current)
+    current = await asyncio.to_thread(pages_of(request).current)
     address = str(current.get("address", "")).split("/")[0] or str(request.url.hostname)
     return Response(trust.square(f"http://{address}/qanun-ca.{what}"), media_type="image/svg+xml")
 
@@ -310,21 +282,8 @@ async def square(request: Req, what: str) -> Response[bytes]:
 # --- how far it is ---------------------------------------------------------------------------------------------------
 
 
-def _state(pages: Pages) -> dict[str, Any]:
-    found = pages.desk.progress()
-    names = [name for name, _ in WORK]
-    at = names.index(found["at"]) if found.get("at") in names else 0
-    state = str(found.get("state", "working"))
-    rows = [
-        {"label": label, "state": "done" if number < at or state == "done" else state if number == at else "waits"}
-        for number, (_, label) in enumerate(WORK)
-    ]
-    return {"state": state, "why": str(found.get("why", "")), "rows": rows, "over": found.get("at") == "over", "at": at}
-
-
 async def _progress_page(request: Req, pages: Pages) -> Response[str]:
-    chosen, current = pages.desk.read("chosen"), pages.desk.read("network")
-    hosts = steps.table(chosen, current)["hosts"]["names"] if chosen else []
+    hosts = _hosts(pages)
     # The page asks the new address whether it is there yet; nothing else may be asked from it.
     policy = (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; form-action 'self'; "
@@ -333,30 +292,40 @@ async def _progress_page(request: Req, pages: Pages) -> Response[str]:
     return bare_page(
         request,
         "appliance/setup/progress.html",
-        progress=_state(pages),
+        progress=state_of(pages),
         hosts=hosts,
         headers={"content-security-policy": policy},
     )
 
 
-@get("/setup/progress", public=_CODE)
+def _hosts(pages: Pages) -> list[str]:
+    """Where the machine will be found; of a clinic that comes back it is known when its site file is there."""
+    if pages.desk.way == "return":
+        return [str(name) for name in pages.desk.read("hosts").get("names", ())]
+    chosen, current = pages.desk.read("chosen"), pages.desk.read("network")
+    found: list[str] = steps.table(chosen, current)["hosts"]["names"] if chosen else []
+    return found
+
+
+@get("/setup/progress", public=CODE)
 async def progress(request: Req) -> Response[Any]:
     """For the page's script: how far, and the list anew."""
-    pages = _pages(request)
-    if not _inside(request) or not pages.desk.begun:
+    pages = pages_of(request)
+    if not is_inside(request) or not pages.desk.begun:
         raise NotFound("page")
-    state = _state(pages)
+    state = state_of(pages)
     html = bare_page(request, "appliance/setup/parts/work.html", progress=state).content
-    return json_response({"state": state["state"], "over": state["over"], "html": html})
+    return json_response({"state": state["state"], "over": state["over"], "hosts": _hosts(pages), "html": html})
 
 
-@post("/setup/again", public=_CODE)
+@post("/setup/again", public=CODE)
 async def again(request: Req) -> Response[str]:
-    """After a failure: back to the summary with everything that was typed."""
-    pages = _pages(request)
-    if _inside(request) and pages.desk.progress().get("state") == "failed":
+    """After a failure: back to where it was begun, with everything that was typed."""
+    pages = pages_of(request)
+    if is_inside(request) and pages.desk.progress().get("state") == "failed":
+        to = "/setup/return" if pages.desk.way == "return" else "/setup/summary"
         pages.desk.again()
-        return redirect(None, "/setup/summary")
+        return redirect(None, to)
     return redirect(None, "/setup")
 
 

@@ -58,13 +58,19 @@ class Desk:
     def begun(self) -> bool:
         return (self.folder / "go").exists() or (self.folder / "progress.json").exists()
 
-    def begin(self) -> None:
+    @property
+    def way(self) -> str:
+        """`return` when a clinic comes back from its backup, otherwise `new`."""
+        return "return" if self.read("way").get("is") == "return" else "new"
+
+    def begin(self, way: str) -> None:
         """The last page's word to root; a path unit waits for the file. Its content is nobody's input."""
+        self.write("way", {"is": way})
         (self.folder / "go").touch(mode=0o600)
 
     def again(self) -> None:
         """Back to the pages after a failure."""
-        for name in ("go", "progress.json"):
+        for name in ("go", "progress.json", "hosts.json", "failure.json"):
             (self.folder / name).unlink(missing_ok=True)
 
     def clear(self) -> None:

@@ -19,11 +19,13 @@ from qanun_appliance.reports import note
 from qanun_appliance.secrets import give, readable_key, write_private
 from qanun_appliance.site import Site, load_site
 from qanun_appliance.site_text import write_site
-from qanun_appliance.wizard import steps
+from qanun_appliance.wizard import homecoming, steps
 from qanun_appliance.wizard.desk import Desk, console
 
 ISSUE = Path("/run/issue.d/qanun.issue")
 _KEYS = {"backup": "backup-key", "disk": "recovery-key"}
+#: A large clinic on a slow disk; the unit itself is given up a little earlier.
+_LONGEST_S = 12.5 * 3600
 
 
 def prepare(places: Places, desk: Desk, addresses: list[str]) -> None:
@@ -76,6 +78,8 @@ def run(places: Places, desk: Desk, acts: Acts) -> bool:
     tell("site")
     (desk.folder / "go").unlink(missing_ok=True)
     try:
+        if desk.read("placed"):
+            raise ConfigurationError("a clinic came back on this machine already; no new one is made over it")
         site = _write(places, chosen, current)
         acts.disk(str(chosen["backup"]["kind"]))
         acts_in_order: tuple[tuple[str, Callable[[], None]], ...] = (
@@ -89,7 +93,7 @@ def run(places: Places, desk: Desk, acts: Acts) -> bool:
                 # The administrator chose it and knows it: it has done its work here.
                 (places.secrets / "administrator").unlink(missing_ok=True)
     except (QanunError, OSError, subprocess.SubprocessError, KeyError, TypeError) as error:
-        if at not in {"start", "over"}:
+        if at not in {"start", "over"} and not desk.read("placed"):
             places.site.unlink(missing_ok=True)
         tell(at, "failed", str(error))
         return False
@@ -126,6 +130,20 @@ class MachineActs:
         if choice.startswith("blank:"):
             _start("qanun-setup-disk.service")
 
+    def open_backup(self, uuid: str) -> None:
+        # By systemd, which every unit sees: this one is shown no disks.
+        words = ["systemd-mount", "--no-ask-password", "--fsck=no", "--options=nosuid,nodev,noexec",
+                 f"/dev/disk/by-uuid/{uuid}", str(homecoming.MOUNT)]  # fmt: skip
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+        if done.returncode:
+            raise Unavailable(f"the disk with the backup does not open: {done.stderr.strip()[-300:]}")
+
+    def bring_back(self) -> None:
+        _start("qanun-setup-return.service", patience=_LONGEST_S)
+
+    def close_backup(self) -> None:
+        subprocess.run(["systemd-umount", str(homecoming.MOUNT)], capture_output=True, check=False, timeout=120)
+
     def apply(self, site: Site) -> None:
         addresses = own_addresses(site, wait=0)
         self._outcome = apply(site, self.places, self.services, machine(self.places), addresses, start=False)
@@ -153,8 +171,8 @@ class MachineActs:
             raise Unavailable("; ".join(ill))
 
 
-def _start(unit: str) -> None:
-    done = subprocess.run(["systemctl", "start", unit], capture_output=True, text=True, check=False, timeout=600)
+def _start(unit: str, patience: float = 600) -> None:
+    done = subprocess.run(["systemctl", "start", unit], capture_output=True, text=True, check=False, timeout=patience)
     if done.returncode:
         words = ["journalctl", "--unit", unit, "--lines", "3", "--output", "cat", "--no-pager"]
         said = subprocess.run(words, capture_output=True, text=True, check=False, timeout=30).stdout.strip()
