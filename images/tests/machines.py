@@ -10,6 +10,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -343,6 +344,36 @@ class Browser:
                 key, _, rest = value.partition("=")
                 self.cookies[key] = rest.partition(";")[0]
         return answer.status, answer.getheader("Location", ""), answer.read().decode(errors="replace")
+
+
+#: Of a machine in the emulator's network that nobody set up yet.
+BARE = "10.0.2.15"
+
+
+def code_of(machine):
+    return re.findall(r"type this code:\s+([0-9A-Z]{4}-[0-9A-Z]{4})", machine.printed())[-1]
+
+
+def set_up_by_browser(machine):
+    """The pages of a bare machine, entered with the code of its screen."""
+    machine.wait_printed("type this code:", PATIENCE)
+    wait_for(lambda: machine.get("/health", BARE)[0] == 503, "the pages answer")
+    browser = Browser(machine, BARE)
+    assert browser.ask("/setup", {"code": code_of(machine)})[:2] == (303, "/setup")
+    return browser
+
+
+def set_up(machine, browser, seen=None):
+    """Whether the clinic has the pages' place, as their script finds out. Raises AssertionError when the work failed."""
+    try:
+        status, _, said = browser.ask("/setup/progress")
+    except OSError:
+        return machine.get("/health")[0] == 200
+    states = set(re.findall(r'"state":\s?"([a-z]+)"', said)) if status == 200 else set()
+    assert "failed" not in states, said
+    if seen is not None:
+        seen.update(states)
+    return machine.get("/health")[0] == 200
 
 
 def sign_in(machine, email, password):

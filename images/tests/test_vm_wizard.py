@@ -15,7 +15,7 @@ from images.tests.machines import PATIENCE
 
 pytestmark = pytest.mark.long
 
-ADDRESS, EMAIL, PHRASE = "10.0.2.15", "salma@al-razi.example", "seven quiet camels"
+ADDRESS, EMAIL, PHRASE = machines.BARE, "salma@al-razi.example", "seven quiet camels"
 SHEETS = {
     "language": {"language": "ar", "country": "MA"},
     "clinic": {"name": "Al-Razi Family Clinic", "name_alt": "عيادة الرازي", "slug": "", "timezone": "Africa/Casablanca", "currency": "MAD", "phone": ""},
@@ -50,10 +50,6 @@ def bare(disk, work):
         machine.switch_off()
 
 
-def code_of(machine):
-    return re.findall(r"type this code:\s+([0-9A-Z]{4}-[0-9A-Z]{4})", machine.printed())[-1]
-
-
 @pytest.fixture(scope="module")
 def browser(bare):
     return machines.Browser(bare, ADDRESS)
@@ -66,7 +62,7 @@ def test_without_the_code_of_the_screen_nothing_is_shown(bare, browser):
         assert (status, to) in {(303, "/setup"), (404, "")}, path
     assert browser.ask("/setup", {"code": "AAAA-AAAA"})[0] == 422
     assert not browser.cookies
-    assert browser.ask("/setup", {"code": code_of(bare)})[:2] == (303, "/setup")
+    assert browser.ask("/setup", {"code": machines.code_of(bare)})[:2] == (303, "/setup")
     assert browser.cookies
 
 
@@ -97,19 +93,8 @@ def test_nine_pages_make_a_clinic_that_its_administrator_signs_in_to(bare, brows
         assert status == 303 and to != f"/setup/{name}", (name, wrong)
     assert browser.ask("/setup/summary", {"go": "next"})[:2] == (303, "/")
     seen = set()
-
-    def over():
-        """As the page's script: how far it is, until the pages are gone because the clinic has their place."""
-        try:
-            status, _, said = browser.ask("/setup/progress")
-        except OSError:
-            return bare.get("/health")[0] == 200
-        if status == 200:
-            seen.update(re.findall(r'"state":\s?"([a-z]+)"', said))
-        return "failed" in seen or bare.get("/health")[0] == 200
-
-    machines.wait_for(over, "the clinic answers")
-    assert "failed" not in seen and "working" in seen, browser.ask("/")[2]
+    machines.wait_for(lambda: machines.set_up(bare, browser, seen), "the clinic answers")
+    assert "working" in seen
     assert machines.sign_in(bare, EMAIL, "another one") == (422, False)
     assert machines.sign_in(bare, EMAIL, PHRASE) == (303, True)
     assert browser.ask("/setup/clinic")[0] in {303, 404} and PHRASE not in bare.printed()

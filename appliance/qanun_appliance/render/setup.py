@@ -10,7 +10,8 @@ from qanun_appliance.render.files import HEAD, Rendered
 from qanun_appliance.render.hardening import BLOCK_DEVICES, CONFIGURES, hardened, root_hardened
 
 FOLDER = "/run/qanun-setup"
-MOUNT = "/run/qanun-return"
+#: Where the disk is from which a clinic comes back, and its unit, which is written when one was chosen.
+MOUNT, MOUNT_UNIT = "/run/qanun-return", r"run-qanun\x2dreturn.mount"
 UNITS = (
     "qanun-setup.service", "qanun-setup-work.path", "qanun-setup-work.service", "qanun-setup-console.path",
     "qanun-setup-console.service", "qanun-setup-disk.service", "qanun-setup-return.service",

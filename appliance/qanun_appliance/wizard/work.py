@@ -15,6 +15,7 @@ from qanun_appliance.addresses import own_addresses
 from qanun_appliance.apply import Outcome, apply, machine, settle
 from qanun_appliance.local_ca import server_certificate
 from qanun_appliance.places import Places
+from qanun_appliance.render import setup
 from qanun_appliance.reports import note
 from qanun_appliance.secrets import give, readable_key, write_private
 from qanun_appliance.site import Site, load_site
@@ -24,6 +25,8 @@ from qanun_appliance.wizard.desk import Desk, console
 
 ISSUE = Path("/run/issue.d/qanun.issue")
 _KEYS = {"backup": "backup-key", "disk": "recovery-key"}
+#: The disk with the backup, as systemd calls a place in the file system.
+_MOUNTED = Path("/run/systemd/system") / setup.MOUNT_UNIT
 #: A large clinic on a slow disk; the unit itself is given up a little earlier.
 _LONGEST_S = 12.5 * 3600
 
@@ -131,18 +134,19 @@ class MachineActs:
             _start("qanun-setup-disk.service")
 
     def open_backup(self, uuid: str) -> None:
-        # By systemd, which every unit sees: this one is shown no disks.
-        words = ["systemd-mount", "--no-ask-password", "--fsck=no", "--options=nosuid,nodev,noexec",
-                 f"/dev/disk/by-uuid/{uuid}", str(homecoming.MOUNT)]  # fmt: skip
-        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
-        if done.returncode:
-            raise Unavailable(f"the disk with the backup does not open: {done.stderr.strip()[-300:]}")
+        # By systemd, where every unit sees it: this one is shown no disks.
+        text = f"[Mount]\nWhat=/dev/disk/by-uuid/{uuid}\nWhere={homecoming.MOUNT}\nOptions=nosuid,nodev,noexec\nTimeoutSec=120\n"
+        write_private(_MOUNTED, text.encode(), 0o644)
+        _systemctl("daemon-reload")
+        _start(_MOUNTED.name)
 
     def bring_back(self) -> None:
         _start("qanun-setup-return.service", patience=_LONGEST_S)
 
     def close_backup(self) -> None:
-        subprocess.run(["systemd-umount", str(homecoming.MOUNT)], capture_output=True, check=False, timeout=120)
+        _systemctl("stop", _MOUNTED.name)
+        _MOUNTED.unlink(missing_ok=True)
+        _systemctl("daemon-reload")
 
     def apply(self, site: Site) -> None:
         addresses = own_addresses(site, wait=0)
@@ -169,6 +173,10 @@ class MachineActs:
         ill = [f"{probe.name}: {probe.said}" for probe in found if not probe.well]
         if ill:
             raise Unavailable("; ".join(ill))
+
+
+def _systemctl(*words: str) -> None:
+    subprocess.run(["systemctl", *words], capture_output=True, check=False, timeout=180)
 
 
 def _start(unit: str, patience: float = 600) -> None:
