@@ -152,6 +152,69 @@ async def test_a_machine_is_set_up_in_a_browser_and_ends_at_its_own_sign_in(tmp_
     assert not (machine.places.secrets / "administrator").exists()
 
 
+@pytest.mark.parametrize(("language", "width"), [("en", 1280), ("ar", 390)])
+async def test_a_clinic_that_comes_back_is_followed_to_where_it_will_be(tmp_path, language, width):
+    """The sheet, a key that opens nothing, and a page that learns on its way which addresses it may ask."""
+    for needed in (Path(CHROMIUM), AXE):
+        if not needed.exists():
+            pytest.skip(f"{needed.name} is not installed")
+    machine = Machine(tmp_path)
+    root = Root(machine, free_port())
+    root.pages()
+    desk = machine.desk
+
+    def tell(**state):
+        desk.write("progress", state, 0o644)
+
+    try:
+        await _answers(root.port)
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+            context = await browser.new_context(
+                ignore_https_errors=True, locale=language, viewport={"width": width, "height": 844}
+            )
+            page = await context.new_page()
+            base = f"https://localhost:{root.port}"
+            await page.goto(base)
+            await page.fill("#code", machine.code)
+            await page.keyboard.press("Enter")
+            await page.locator('a[href="/setup/return"]').click()
+            await expect(page).to_have_url(f"{base}/setup/return")
+            await _seen(page, f"{language}.20-return")
+            await page.fill("#key", "abcde fghjk")
+            await page.locator("button.btn-primary[type=submit]").click()
+            # No disk with files is plugged into what tries this, or none was chosen; and the disk's own key was not typed.
+            await expect(page.locator("#typed_disk-error")).to_be_visible()
+            assert await page.input_value("#key") == "abcde fghjk"
+            await _seen(page, f"{language}.21-return-wrong")
+            # From here on as root tells it.
+            desk.write("return", {"network": "before"})
+            desk.begin("return")
+            tell(at="examine", state="working")
+            await page.goto(base)
+            await expect(page.locator(".q-setup-work li.working")).to_have_count(1)
+            await _seen(page, f"{language}.22-progress")
+            tell(at="examine", state="failed", code="wrong-key", why="restic: 12")
+            await expect(page.locator(".q-note.crit")).to_be_visible()
+            await _seen(page, f"{language}.23-failed")
+            await page.locator('form[action="/setup/again"] button').click()
+            await expect(page).to_have_url(f"{base}/setup/return")
+            assert await page.input_value("#key") == "abcde fghjk"
+            desk.begin("return")
+            tell(at="place", state="working")
+            await page.goto(base)
+            desk.write("hosts", {"names": ["clinic.lan", "192.168.7.10"]}, 0o644)
+            await expect(page.locator("[data-setup-progress]")).to_have_attribute(
+                "data-hosts", "clinic.lan 192.168.7.10"
+            )
+            tell(at="over", state="working")
+            await expect(page.locator('a[href="https://clinic.lan/sign-in"]')).to_be_visible()
+            await _seen(page, f"{language}.24-over")
+            await browser.close()
+    finally:
+        root.stop()
+
+
 async def _walk(page, machine, base, language):
     async def on():
         await page.locator('button[name="go"][value="next"]').click()

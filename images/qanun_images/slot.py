@@ -57,9 +57,9 @@ export QANUN_CODE_DIR=/opt/qanun/bin PYTHONDONTWRITEBYTECODE=1
 /opt/qanun/bin/qanun appliance services > /run/services.json
 install -m 644 /run/services.json /opt/qanun/share/qanun/services.json
 units=/usr/lib/systemd/system
-for name in qanun-apply.service qanun-prepare.service qanun-health.service qanun-setup.service qanun-setup-work.path qanun-setup-work.service \
-    qanun-setup-disk.service qanun-setup-console.path qanun-setup-console.service; do
-    install -m 644 $root/etc/systemd/system/$name $units/$name
+cd $root/etc/systemd/system
+for name in qanun-apply.service qanun-prepare.service qanun-health.service qanun-setup.service qanun-setup-*; do
+    install -m 644 $name $units/$name
 done
 printf '[Unit]\nDescription=Qanun\n' > $units/qanun.target
 mkdir -p $units/qanun-health.service.d

@@ -10,6 +10,7 @@ from qanun_images import inspection, lock, release, tools, wheels
 from qanun_images.places import ROOT, SLOT_BUDGET
 from qanun_images.slot import identity
 
+from qanun_appliance.render.setup import UNITS
 from qanun_appliance.update.bundle import Refused, read_manifest
 
 
@@ -90,6 +91,12 @@ def test_the_box_s_note_of_what_plugins_ask_of_it_is_what_they_ask(built):
     said = tools.run_in(built.tree, ["/opt/qanun/bin/qanun", "appliance", "services"], epoch=0)
     assert (built.tree / "opt/qanun/share/qanun/services.json").read_text().strip() == said.strip()
     assert "telemedicine.turn" in said
+
+
+def test_a_box_without_a_site_has_every_unit_of_its_pages_and_no_other_of_a_clinics(built):
+    units = {path.name for path in (built.tree / "usr/lib/systemd/system").glob("qanun-*") if path.is_file()}
+    others = {f"qanun-{name}.service" for name in ("apply", "prepare", "health", "install@", "var")}
+    assert units == {*UNITS, *others, "qanun-install.target"}
 
 
 def test_nothing_but_the_site_file_opens_ssh(built):
