@@ -100,6 +100,16 @@ def test_a_mistake_in_the_file_is_named(tmp_path, text, why):
         install.wishes(tmp_path / "install.toml")
 
 
+def test_a_disk_is_judged_before_a_release_is_there_and_nothing_is_written(monkeypatch, capsys):
+    there = found(BLANK, QANUN, USED)
+    monkeypatch.setattr(install, "disks", lambda: there)
+    monkeypatch.setattr(install, "put", lambda *_: pytest.fail("written"))
+    assert install.main(["--judge", "--onto=sdb"]) == 0
+    assert install.main(["--judge", "--onto=sdf"]) == 1 and "in use" in capsys.readouterr().out
+    assert install.main(["--judge", "--onto=sda", "--replace=sdb"]) == 1 and "holds a Qanun" in capsys.readouterr().out
+    assert install.main(["--judge", "--onto=sda", "--replace=sda"]) == 0
+
+
 def test_a_release_whose_manifest_is_not_there_or_not_whole_is_refused(tmp_path):
     with pytest.raises(install.Stop, match=str(tmp_path)):
         install.source_of(tmp_path, None)

@@ -106,6 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="install.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--list", action="store_true", help="say which disks there are, as JSON, and do nothing")
+    parser.add_argument("--judge", action="store_true", help="only say whether --onto may be taken and --site is right")
     parser.add_argument(
         "--release", type=Path, help="a folder with manifest.json, slot.img, boot file, systemd-bootx64.efi"
     )
@@ -119,6 +120,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.list:
             print(json.dumps([{"name": disk.name, "size": disk.size, "model": disk.model, "serial": disk.serial,
                                "holds": disk.holds, "qanun": disk.ours, "busy": disk.busy} for disk in disks()]))  # fmt: skip
+            return 0
+        if options.judge:
+            chosen(disks(), options.onto, options.replace)
+            if options.site:
+                judge(options.site)
             return 0
         if options.release:
             source = source_of(options.release, options.site)
