@@ -110,6 +110,11 @@ async def test_the_first_sheet_leads_there_and_the_one_disk_with_files_is_propos
     machine.disks = []
     page = (await client.get("/setup/return")).text
     assert "Plug the backup disk in" in page and "Look again" in page
+    # Whoever typed the key first and looks again for the disk has not typed it for nothing.
+    machine.disks = [plugged_in()]
+    looked = await client.post("/setup/return", data={"key": KEY, "go": "look"})
+    assert looked.status_code == 200 and KEY in looked.text and f'value="disk:{DISK}" checked' in looked.text
+    assert not machine.desk.begun and "What you typed is kept" not in looked.text
 
 
 @pytest.mark.parametrize(

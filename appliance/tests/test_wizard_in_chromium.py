@@ -182,7 +182,7 @@ async def test_a_clinic_that_comes_back_is_followed_to_where_it_will_be(tmp_path
             await expect(page).to_have_url(f"{base}/setup/return")
             await _seen(page, f"{language}.20-return")
             await page.fill("#key", "abcde fghjk")
-            await page.locator("button.btn-primary[type=submit]").click()
+            await page.press("#key", "Enter")
             # No disk with files is plugged into what tries this, or none was chosen; and the disk's own key was not typed.
             await expect(page.locator("#typed_disk-error")).to_be_visible()
             assert await page.input_value("#key") == "abcde fghjk"
@@ -231,7 +231,8 @@ async def _walk(page, machine, base, language):
     await page.fill("#slug", "al-razi")
     assert await page.input_value("#timezone") == "Africa/Casablanca" and await page.input_value("#currency") == "MAD"
     await _seen(page, f"{language}.2-clinic")
-    await on()
+    await page.press("#slug", "Enter")  # which goes on, as people expect, and not back
+    await expect(page).to_have_url(f"{base}/setup/network")
     # Whether this machine has an address or not, the page that is typed into stays.
     await page.check('input[name="mode"][value="static"]')
     await page.fill("#address", "10.0.0.300/24")

@@ -37,6 +37,8 @@ async def return_begin(request: Req, form: Form) -> Response[str]:
         return redirect(None, "/setup")
     typed = {name: form.text(name)[:_LONGEST] for name in _FIELDS if name in form}
     pages.desk.keep(SHEET, typed)
+    if form.text("go") == "look":
+        return await _sheet(request, pages)
     values, there = _values(pages), await asyncio.to_thread(pages.disks)
     errors = faults(values, there, pages.keys)
     if errors:
