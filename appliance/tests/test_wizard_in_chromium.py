@@ -119,6 +119,8 @@ async def _answers(port):
 
 async def _seen(page, name):
     assert (await axe(page), await too_wide(page)) == ([], []), name
+    cut = "all => all.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.textContent)"
+    assert await page.eval_on_selector_all(".q-setup-key", cut) == [], f"{name}: a key that is not seen whole"
     if PICTURES:
         size = page.viewport_size
         for kind, width, height in (("desktop", 1280, 900), ("phone", 390, 844)):
