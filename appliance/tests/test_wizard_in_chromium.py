@@ -154,7 +154,7 @@ async def test_a_machine_is_set_up_in_a_browser_and_ends_at_its_own_sign_in(tmp_
     assert not (machine.places.secrets / "administrator").exists()
 
 
-@pytest.mark.parametrize(("language", "width"), [("en", 1280), ("ar", 390)])
+@pytest.mark.parametrize(("language", "width"), [pytest.param("en", 1280, marks=pytest.mark.long), ("ar", 390)])
 async def test_a_clinic_that_comes_back_is_followed_to_where_it_will_be(tmp_path, language, width):
     """The sheet, a key that opens nothing, and a page that learns on its way which addresses it may ask."""
     for needed in (Path(CHROMIUM), AXE):
