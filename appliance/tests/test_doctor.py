@@ -152,10 +152,10 @@ sdc
 sdc1 sdc Some\\x20files
 """  # noqa: W291 - as lsblk prints it: what is empty ends the line with a space
     assert checks.other_systems(places, listing) == []  # a server without the image
-    link = places.real("/dev/disk/by-qanun/qanun-esp")
-    link.parent.mkdir(parents=True)
-    (places.real("/dev") / "sda1").touch()
-    link.symlink_to("../../sda1")
+    root = places.real("/sys/class/block/dm-0")
+    for folder in ("dm", "slaves/sda2"):
+        (root / folder).mkdir(parents=True)
+    (root / "dm/name").write_text("qanun-root\n")
     [finding] = checks.other_systems(places, listing)
     assert (finding.code, finding.level, finding.values) == ("disk.another-qanun", "info", {"name": "sdb"})
     assert checks.other_systems(places, listing.replace("sdb1 sdb qanun-esp", "sdb1 sdb films")) == []

@@ -212,15 +212,19 @@ def startup_key(places: Places) -> list[Finding]:
 
 
 def other_systems(places: Places, listing: str | None = None) -> list[Finding]:
-    """Whether another disk of this machine holds a Qanun, too: an old one whose place was taken, most often."""
-    own = places.real("/dev/disk/by-qanun/qanun-esp")
-    if not own.exists():
+    """Whether another disk of this machine holds a Qanun, too: an old one whose place was taken, most often.
+
+    What the kernel says of the checked root is asked, not `/dev`: the doctor's unit is shown no disks.
+    """
+    maps = [name.parent.parent for name in places.real("/sys/class/block").glob("dm-*/dm/name")
+            if name.read_text(encoding="ascii").strip() == "qanun-root"]  # fmt: skip
+    slots = [slot.name for one in maps for slot in (one / "slaves").iterdir()]
+    if not slots:
         return []  # not started from an image's disk
     said = listing if listing is not None else _output("lsblk", "-rno", "NAME,PKNAME,PARTLABEL")
     parts = [line.split(" ") for line in (said or "").splitlines()]
     parents = {part[0]: part[1] for part in parts if len(part) == 3}
-    here = parents.get(own.resolve().name)
-    others = {part[1] for part in parts if len(part) == 3 and part[2] == "qanun-esp"} - {here}
+    others = {part[1] for part in parts if len(part) == 3 and part[2] == "qanun-esp"} - {parents.get(slots[0])}
     return [Finding("disk.another-qanun", "info", {"name": name}) for name in sorted(others)]
 
 
