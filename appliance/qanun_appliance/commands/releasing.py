@@ -163,7 +163,7 @@ def _revisions(places: Places) -> dict[str, str]:
     }  # fmt: skip
     done = subprocess.run(
         [str(places.code / "qanun"), "db", "status"], env=environment, capture_output=True, text=True, check=False,
-        timeout=120,
+        timeout=600,
     )  # fmt: skip
     found = {}
     for line in done.stdout.splitlines():
