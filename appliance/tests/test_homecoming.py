@@ -148,6 +148,10 @@ def test_a_key_is_read_as_people_copy_it():
 
 async def test_a_clinic_is_back_with_its_own_site_and_the_page_learns_where_it_will_be(machine, site_of_the_clinic):
     client = await begun(machine)
+    # A second click, or Back and once more: the work is begun, and goes on with what was typed first.
+    twice = await client.post("/setup/return", data={**SHEET, "key": "another"})
+    assert twice.headers["location"] == "/setup" and machine.desk.read("return")["key"] == KEY
+    assert (await client.get("/setup/return")).headers["location"] == "/setup"
     page = await client.get("/")
     assert "The clinic comes back" in page.text and "clinic.lan" not in page.headers["content-security-policy"]
     acts = Acts(machine, site_of_the_clinic)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -129,16 +130,13 @@ async def _seen(page, name):
         await page.set_viewport_size(size)
 
 
-@pytest.mark.parametrize(("language", "width"), [pytest.param("en", 1280, marks=pytest.mark.long), ("ar", 390)])
-async def test_a_machine_is_set_up_in_a_browser_and_ends_at_its_own_sign_in(tmp_path, language, width):
+@asynccontextmanager
+async def _opened(root, language, width):
+    """A page of a browser, with the set-up's pages answering; all of it ends with the block."""
     for needed in (Path(CHROMIUM), AXE):
         if not needed.exists():
             pytest.skip(f"{needed.name} is not installed")
-    machine = Machine(tmp_path)
-    root = Root(machine, free_port())
     root.pages()
-    follower = threading.Thread(target=root.follow, daemon=True)
-    follower.start()
     try:
         await _answers(root.port)
         async with async_playwright() as playwright:
@@ -146,75 +144,67 @@ async def test_a_machine_is_set_up_in_a_browser_and_ends_at_its_own_sign_in(tmp_
             context = await browser.new_context(
                 ignore_https_errors=True, locale=language, viewport={"width": width, "height": 844}
             )
-            page = await context.new_page()
-            await _walk(page, machine, f"https://localhost:{root.port}", language)
+            yield await context.new_page()
             await browser.close()
     finally:
         root.stop()
+
+
+@pytest.mark.parametrize(("language", "width"), [pytest.param("en", 1280, marks=pytest.mark.long), ("ar", 390)])
+async def test_a_machine_is_set_up_in_a_browser_and_ends_at_its_own_sign_in(tmp_path, language, width):
+    machine = Machine(tmp_path)
+    root = Root(machine, free_port())
+    threading.Thread(target=root.follow, daemon=True).start()
+    async with _opened(root, language, width) as page:
+        await _walk(page, machine, f"https://localhost:{root.port}", language)
     assert not (machine.places.secrets / "administrator").exists()
 
 
 @pytest.mark.parametrize(("language", "width"), [pytest.param("en", 1280, marks=pytest.mark.long), ("ar", 390)])
 async def test_a_clinic_that_comes_back_is_followed_to_where_it_will_be(tmp_path, language, width):
     """The sheet, a key that opens nothing, and a page that learns on its way which addresses it may ask."""
-    for needed in (Path(CHROMIUM), AXE):
-        if not needed.exists():
-            pytest.skip(f"{needed.name} is not installed")
     machine = Machine(tmp_path)
     root = Root(machine, free_port())
-    root.pages()
     desk = machine.desk
 
     def tell(**state):
         desk.write("progress", state, 0o644)
 
-    try:
-        await _answers(root.port)
-        async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-            context = await browser.new_context(
-                ignore_https_errors=True, locale=language, viewport={"width": width, "height": 844}
-            )
-            page = await context.new_page()
-            base = f"https://localhost:{root.port}"
-            await page.goto(base)
-            await page.fill("#code", machine.code)
-            await page.keyboard.press("Enter")
-            await page.locator('a[href="/setup/return"]').click()
-            await expect(page).to_have_url(f"{base}/setup/return")
-            await _seen(page, f"{language}.20-return")
-            await page.fill("#key", "abcde fghjk")
-            await page.press("#key", "Enter")
-            # No disk with files is plugged into what tries this, or none was chosen; and the disk's own key was not typed.
-            await expect(page.locator("#typed_disk-error")).to_be_visible()
-            assert await page.input_value("#key") == "abcde fghjk"
-            await _seen(page, f"{language}.21-return-wrong")
-            # From here on as root tells it.
-            desk.write("return", {"network": "before"})
-            desk.begin("return")
-            tell(at="examine", state="working")
-            await page.goto(base)
-            await expect(page.locator(".q-setup-work li.working")).to_have_count(1)
-            await _seen(page, f"{language}.22-progress")
-            tell(at="examine", state="failed", code="wrong-key", why="restic: 12")
-            await expect(page.locator(".q-note.crit")).to_be_visible()
-            await _seen(page, f"{language}.23-failed")
-            await page.locator('form[action="/setup/again"] button').click()
-            await expect(page).to_have_url(f"{base}/setup/return")
-            assert await page.input_value("#key") == "abcde fghjk"
-            desk.begin("return")
-            tell(at="place", state="working")
-            await page.goto(base)
-            desk.write("hosts", {"names": ["clinic.lan", "192.168.7.10"]}, 0o644)
-            await expect(page.locator("[data-setup-progress]")).to_have_attribute(
-                "data-hosts", "clinic.lan 192.168.7.10"
-            )
-            tell(at="over", state="working")
-            await expect(page.locator('a[href="https://clinic.lan/sign-in"]')).to_be_visible()
-            await _seen(page, f"{language}.24-over")
-            await browser.close()
-    finally:
-        root.stop()
+    async with _opened(root, language, width) as page:
+        base = f"https://localhost:{root.port}"
+        await page.goto(base)
+        await page.fill("#code", machine.code)
+        await page.keyboard.press("Enter")
+        await page.locator('a[href="/setup/return"]').click()
+        await expect(page).to_have_url(f"{base}/setup/return")
+        await _seen(page, f"{language}.20-return")
+        await page.fill("#key", "abcde fghjk")
+        await page.press("#key", "Enter")
+        # No disk with files is plugged into what tries this, or none was chosen; and the disk's own key was not typed.
+        await expect(page.locator("#typed_disk-error")).to_be_visible()
+        assert await page.input_value("#key") == "abcde fghjk"
+        await _seen(page, f"{language}.21-return-wrong")
+        # From here on as root tells it.
+        desk.write("return", {"network": "before"})
+        desk.begin("return")
+        tell(at="examine", state="working")
+        await page.goto(base)
+        await expect(page.locator(".q-setup-work li.working")).to_have_count(1)
+        await _seen(page, f"{language}.22-progress")
+        tell(at="examine", state="failed", code="wrong-key", why="restic: 12")
+        await expect(page.locator(".q-note.crit")).to_be_visible()
+        await _seen(page, f"{language}.23-failed")
+        await page.locator('form[action="/setup/again"] button').click()
+        await expect(page).to_have_url(f"{base}/setup/return")
+        assert await page.input_value("#key") == "abcde fghjk"
+        desk.begin("return")
+        tell(at="place", state="working")
+        await page.goto(base)
+        desk.write("hosts", {"names": ["clinic.lan", "192.168.7.10"]}, 0o644)
+        await expect(page.locator("[data-setup-progress]")).to_have_attribute("data-hosts", "clinic.lan 192.168.7.10")
+        tell(at="over", state="working")
+        await expect(page.locator('a[href="https://clinic.lan/sign-in"]')).to_be_visible()
+        await _seen(page, f"{language}.24-over")
 
 
 async def _walk(page, machine, base, language):

@@ -55,7 +55,7 @@ def run(places: Places, desk: Desk, acts: Acts) -> bool:
     (desk.folder / "go").unlink(missing_ok=True)
     try:
         # Once everything is in place another try goes on behind it: the backup would only be refused.
-        if not places.site.exists():
+        if not desk.read("placed"):
             try:
                 acts.open_backup(_uuid(desk))
                 tell("examine")
@@ -74,8 +74,8 @@ def run(places: Places, desk: Desk, acts: Acts) -> bool:
             act()
     except (QanunError, OSError, subprocess.SubprocessError, KeyError, TypeError, ValueError) as error:
         # Who reads the backup is another process, which knows better where it stopped, and why.
-        failure = desk.read("failure") if not places.site.exists() else {}
-        reached = str(desk.progress().get("at", at)) if not places.site.exists() else at
+        failure = {} if desk.read("placed") else desk.read("failure")
+        reached = at if desk.read("placed") else str(desk.progress().get("at", at))
         tell(reached, "failed", why=str(failure.get("why") or error), code=str(failure.get("code", "")))
         return False
     tell("over", "done")
