@@ -1,12 +1,15 @@
 """In Chromium: both texts of a conflict are offered, an entry is taken back from the chart, a phone opens the note."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Error as PlaywrightError
+from playwright.async_api import Page, Route, async_playwright, expect
 
 from qanun.web.security import COOKIES
 from qanun_emr import service
@@ -93,6 +96,32 @@ async def test_a_wrong_entry_is_taken_back_from_the_chart_with_its_reason(clinic
     await page.fill(".q-wrong .q-takeback[open] input", "mistyped")
     await page.click(".q-wrong .q-takeback[open] button")
     await expect(page.locator("#summary")).to_contain_text("No vital signs yet.")
+
+
+async def test_an_allergy_recorded_while_an_older_summary_is_on_its_way_is_in_the_banner(clinic, begin, open_chart):
+    visit = await begin(clinic)
+    page = await open_chart(clinic, visit)
+    saved, asked = asyncio.Event(), asyncio.Event()
+
+    async def arrives_late(route: Route) -> None:
+        if asked.is_set():
+            return await route.continue_()
+        asked.set()
+        answer = await route.fetch()
+        await asyncio.wait_for(saved.wait(), 60)
+        with contextlib.suppress(PlaywrightError):  # the page may have given it up meanwhile
+            await route.fulfill(response=answer)
+
+    await page.route("**/summary", arrives_late)
+    await page.evaluate("htmx.trigger('#summary', 'refresh')")
+    await asyncio.wait_for(asked.wait(), 30)
+    await page.click('.q-wsrail [data-toggle="ws-allergy"]')
+    await page.fill("#a-substance", "Ibuprofen")
+    await page.click("#ws-allergy button[type=submit]")
+    await expect(page.locator("#ws-allergy")).to_contain_text("Saved")
+    saved.set()
+    await expect(page.locator("#allergies")).to_contain_text("Ibuprofen")
+    await expect(page.locator("#summary [aria-labelledby=allergies-title]")).to_contain_text("Ibuprofen")
 
 
 async def test_on_a_phone_the_note_opens_over_the_chart_and_nothing_is_wider_than_the_screen(

@@ -160,6 +160,24 @@ if (palette) {
   });
 }
 
+// ── panels that ask for themselves anew ───────────────────────────────────
+// The answer takes the panel's place, and what the panel was told while that answer was on its way is gone with it: an allergy
+// recorded in that moment would not be shown. So it is kept here, and the panel that took the place asks once more.
+const awaited = new Map(); // a panel that an answer will replace → what it was told since the answer was asked for
+
+document.addEventListener('refresh', (event) => awaited.get(event.target)?.add('refresh'), true); // before the panel hears it
+document.addEventListener('htmx:beforeRequest', ({ detail: { target } }) => {
+  if (target.matches('[id][hx-get][hx-trigger]') && !awaited.has(target)) awaited.set(target, new Set());
+});
+document.addEventListener('htmx:afterRequest', ({ detail: { target } }) => {
+  const told = awaited.get(target);
+  awaited.delete(target);
+  const present = document.getElementById(target.id);
+  if (told?.size && !target.isConnected && present?.matches('[hx-get]')) {
+    globalThis.htmx.ajax('GET', present.getAttribute('hx-get'), { source: present, target: present, swap: 'outerHTML' });
+  }
+});
+
 // ── live notices ──────────────────────────────────────────────────────────
 const mark = document.querySelector('[data-connection]');
 
@@ -171,6 +189,7 @@ function connected(yes) {
 }
 
 function announce(topic, ids) {
+  for (const [panel, told] of awaited) if (panel.getAttribute('hx-trigger').includes(`live:${topic}`)) told.add(topic);
   document.body.dispatchEvent(new CustomEvent(`live:${topic}`, { detail: ids }));
 }
 
