@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 DATA = Path("/var/lib/qanun")
+#: In the folder of a restore: all of it was proven, and this is what is to be done (`backup.exchange`).
+PROVEN = "proven.json"
 #: Fixed ids: the data outlives the packages that would number accounts in the order of their installation.
 ACCOUNTS = (
     ("qanun", 800, "Qanun web server, background work, media"),

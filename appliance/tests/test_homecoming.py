@@ -63,7 +63,7 @@ class Acts:
         if self.failure:
             self.machine.desk.write("failure", self.failure)
         self._act("back")
-        self.machine.places.site.write_text(site_text(self.table))
+        self.machine.places.site.write_text(homecoming.adapt(site_text(self.table), self.machine.desk))
         self.machine.desk.write("placed", {"set": "x"})
 
     def close_backup(self):
@@ -244,7 +244,7 @@ def test_what_came_back_is_all_that_stays_and_both_keys_count_as_kept(machine, t
     machine.desk.write("return", {**SHEET, "key": KEY})
     aside = machine.places.data / "secrets.before-restore-x"
 
-    def restores(store, places, wish, *, at, services):
+    def restores(store, places, wish, *, at, services, site):
         assert (store.key, store.target, wish.latest) == (KEY, str(disk), True)
         for step in ("examine", "files", "rows", "place"):
             at(step)

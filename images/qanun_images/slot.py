@@ -58,7 +58,7 @@ export QANUN_CODE_DIR=/opt/qanun/bin PYTHONDONTWRITEBYTECODE=1
 install -m 644 /run/services.json /opt/qanun/share/qanun/services.json
 units=/usr/lib/systemd/system
 cd $root/etc/systemd/system
-for name in qanun-apply.service qanun-prepare.service qanun-health.service qanun-setup.service qanun-setup-*; do
+for name in qanun-apply.service qanun-restored.service qanun-prepare.service qanun-health.service qanun-setup.service qanun-setup-*; do
     install -m 644 $name $units/$name
 done
 printf '[Unit]\nDescription=Qanun\n' > $units/qanun.target

@@ -1,6 +1,6 @@
 """Restore: from the backup and the recovery key alone, onto a blank machine or in place of what is there.
 
-All of it is built beside the present and proven before anything of the present moves; and the present is kept.
+All of it is built beside the present and proven before anything of the present moves (`exchange`); and the present is kept.
 """
 
 from __future__ import annotations
@@ -15,19 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from qanun.api import Conflict
+from qanun_appliance.backup.exchange import exchange, settle, unfinished
 from qanun_appliance.backup.facts import differences, rows
 from qanun_appliance.backup.rebuild import chosen, database_of, facts_now, facts_of, refuse, verify_audit
 from qanun_appliance.backup.restic import Damaged, Restic
 from qanun_appliance.backup.take import Say
 from qanun_appliance.places import Places
-from qanun_appliance.postgres import hand_over, read_marker, write_marker
+from qanun_appliance.postgres import read_marker
 from qanun_appliance.reports import note
-from qanun_appliance.secrets import give, write_private
 
-#: (folder, account): what is put in place of the present.
-_PARTS = (("blobs", "qanun"), ("recordings", "qanun"), ("keys", "qanun"), ("secrets", "root"), ("ssh", "root"))
-#: Of this machine and no other, whatever a backup says: the key of its disk, until somebody has it on paper.
-_OWN = ("recovery-key",)
 #: Whatever writes to what is exchanged, or saves it meanwhile; the target brings all of it back.
 _UNITS = ("qanun.target", "qanun-wal.timer", "qanun-backup.timer", "qanun-drill.timer", "qanun-wal.service", "qanun-web.service",
           "qanun-jobs.service", "qanun-media@*.service", "qanun-turn.service", "qanun-migrate.service", "qanun-first-boot.service",
@@ -46,15 +42,21 @@ class Wish:
 
 def restore(
     store: Restic, places: Places, wish: Wish, *, say: Say = print, at: Callable[[str], None] | None = None,
-    services: Callable[[str], None] | None = None,
+    services: Callable[[str], None] | None = None, site: Callable[[str], str] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Returns the report. Raises Damaged, WrongBackupKey or Conflict; in all those cases nothing here has changed.
 
     `say` gets sentences, `at` the name of each part when it begins (`examine`, `files`, `rows`, `place`), for a page.
-    `services("stop" | "start")` is called around the exchange; systemd's by default on a real machine.
+    `services("stop" | "start")` is called around the exchange; systemd's by default on a real machine. `site` gets the
+    text of the backup's site file and gives the one for a machine that has none.
     """
     reached = at or (lambda _: None)
+    change = services or (_systemd if places.is_machine else _nobody)
     began = time.monotonic()
+    if unfinished(places):
+        change("stop")
+        say(f"a restore that was cut off, of {settle(places)}, is in place now")
+        change("start")
     present = bool(read_marker(places)) or any(places.clusters.glob("*/PG_VERSION"))
     if present and not wish.replace:
         raise Conflict(
@@ -89,12 +91,13 @@ def restore(
         refuse(wrong)
         reached("place")
         say("all of it is whole; putting it in place")
-        change = services or (_systemd if places.is_machine else _nobody)
         change("stop")
-        kept = _exchange(places, root, scratch, major, stamp)
+        kept = exchange(places, root, scratch, major, one.name, site)
         change("start")
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        # Where even putting it in place failed, what was proven waits for the next start.
+        if scratch not in unfinished(places):
+            shutil.rmtree(scratch, ignore_errors=True)
     report = {
         "well": True, "set": one.name, "rows": rows(now), "clinics": len(now["audit"]), "kept": [str(path) for path in kept],
         "latest": wish.latest, "seconds": round(time.monotonic() - began, 1),
@@ -127,52 +130,6 @@ def _behind(facts: dict[str, Any], now: dict[str, Any]) -> list[str]:
         if reached < seq:
             wrong.append(f"the audit of clinic {tenant} ends at {reached}, before {seq}")
     return wrong
-
-
-def _exchange(places: Places, root: Path, scratch: Path, major: int, stamp: str) -> list[Path]:
-    """Renames within one disk: each takes no time, and what was there keeps its bytes under another name."""
-    kept = []
-    own = {name: (places.secrets / name).read_bytes() for name in _OWN if (places.secrets / name).exists()}
-    cluster = places.clusters / str(major)
-    for old in [path.parent for path in places.clusters.glob("*/PG_VERSION")]:
-        aside = places.clusters / f"{old.name}.before-restore-{stamp}"
-        old.rename(aside)
-        kept.append(aside)
-    places.clusters.mkdir(mode=0o700, parents=True, exist_ok=True)
-    hand_over(places.clusters)
-    (scratch / "data").rename(cluster)
-    for name, owner in _PARTS:
-        source, target = root / name, places.data / name
-        if target.exists() and any(target.iterdir()):
-            aside = places.data / f"{name}.before-restore-{stamp}"
-            target.rename(aside)
-            kept.append(aside)
-        elif target.exists():
-            target.rmdir()
-        if source.exists():
-            source.rename(target)
-        else:
-            target.mkdir(mode=0o700)
-        target.chmod(0o700)
-        for path in (target, *target.rglob("*")):
-            give(path, places, owner, owner)
-    for name in _OWN:
-        (places.secrets / name).unlink(missing_ok=True)
-        if name in own:
-            write_private(places.secrets / name, own[name])
-    if not places.site.exists():
-        shutil.copyfile(root / "site.toml", places.site)
-        places.site.chmod(0o640)
-        give(places.site, places, "root", "qanun")
-    if places.wal.exists() and any(places.wal.iterdir()):
-        # The restored database writes a history of its own; the old one's pieces must not lie in its way.
-        aside = places.data / f"wal.before-restore-{stamp}"
-        places.wal.rename(aside)
-        kept.append(aside)
-    places.wal.mkdir(mode=0o700, exist_ok=True)
-    hand_over(places.wal)
-    write_marker(places, major)
-    return kept
 
 
 def _systemd(what: str) -> None:

@@ -88,10 +88,15 @@ def drill_command(arguments: Sequence[str]) -> int:
 
 def restore_command(arguments: Sequence[str]) -> int:
     from qanun_appliance.backup import restore, store_at
+    from qanun_appliance.backup.exchange import settle
     from qanun_appliance.backup.restore import Wish
 
     words = parser("restore", "get a clinic back from its backup and the recovery key alone")
-    words.add_argument("--from", dest="source", required=True, metavar="TARGET", help="the backup's folder or address")
+    source = words.add_mutually_exclusive_group(required=True)
+    source.add_argument("--from", dest="source", metavar="TARGET", help="the backup's folder or address")
+    source.add_argument(
+        "--finish", action="store_true", help="only finish what was proven and cut off; the machine's start does it"
+    )
     words.add_argument("--key-file", type=Path, help="holds the recovery key; it is asked for when absent")
     words.add_argument("--set", default="", help="a backup by its name (the newest)")
     words.add_argument("--exact", action="store_true", help="its own moment, compared to the last row; nothing later")
@@ -100,6 +105,10 @@ def restore_command(arguments: Sequence[str]) -> int:
     )
     options = words.parse_args(list(arguments))
     places = places_of(options)
+    if options.finish:
+        done = settle(places)
+        print(f"{done}: in place now" if done else "nothing was cut off")
+        return 0
     key = options.key_file.read_text(encoding="ascii") if options.key_file else getpass.getpass("Recovery key: ")
     places.data.mkdir(parents=True, exist_ok=True)
     store = store_at(places, options.source, key.strip().upper())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from qanun_appliance.places import ACCOUNTS, DATA, Places
+from qanun_appliance.places import ACCOUNTS, DATA, PROVEN, Places
 from qanun_appliance.relay import kept_by_the_proxy
 from qanun_appliance.render.backup_disk import AUTOMOUNT
 from qanun_appliance.render.database import FOLDER, SOCKETS
@@ -47,6 +47,15 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
              "Wants=qanun-prepare.service", f"ConditionPathExists={DATA}/site.toml"],
             ["Type=oneshot", "RemainAfterExit=yes", f"ExecStart={appliance} apply --boot", "TimeoutStartSec=300",
              *root_hardened(write=CONFIGURES)],
+            install="sysinit.target",
+        ),
+        # The power failed while what a restore had proven was put in place: before anybody looks at the half, the rest.
+        "qanun-restored.service": _section(
+            ["Description=Qanun: a restore that was cut off is put in place", "DefaultDependencies=no",
+             "After=local-fs.target systemd-tmpfiles-setup.service", f"RequiresMountsFor={DATA}",
+             "Before=qanun-apply.service qanun-prepare.service qanun-setup.service shutdown.target",
+             "Conflicts=shutdown.target", f"ConditionPathExistsGlob={DATA}/restore-*/{PROVEN}"],
+            ["Type=oneshot", f"ExecStart={appliance} restore --finish", "TimeoutStartSec=1800", *root_hardened()],
             install="sysinit.target",
         ),
         "qanun-addresses.service": _section(
@@ -249,7 +258,10 @@ def _enabled(texts: dict[str, str]) -> list[Link]:
     ]
     links += [
         Link(path=f"{_SYSTEM}/multi-user.target.wants/qanun.target", target=f"{_SYSTEM}/qanun.target"),
-        Link(path=f"{_SYSTEM}/sysinit.target.wants/qanun-apply.service", target=f"{_SYSTEM}/qanun-apply.service"),
+        *(
+            Link(path=f"{_SYSTEM}/sysinit.target.wants/{name}", target=f"{_SYSTEM}/{name}")
+            for name in ("qanun-apply.service", "qanun-restored.service")
+        ),
         Link(
             path=f"{_SYSTEM}/boot-complete.target.requires/qanun-health.service",
             target=f"{_SYSTEM}/qanun-health.service",

@@ -17,13 +17,14 @@ from typing import Any, Protocol
 
 from qanun.api import ConfigurationError, QanunError, Unavailable
 from qanun_appliance.backup import WrongBackupKey, restore, store_at
+from qanun_appliance.backup.exchange import settle
 from qanun_appliance.backup.restore import Wish
 from qanun_appliance.places import Places
 from qanun_appliance.render import setup
 from qanun_appliance.reports import note
 from qanun_appliance.secrets import tidy_key
 from qanun_appliance.site import Site, load_site, parse_site
-from qanun_appliance.site_text import write_site
+from qanun_appliance.site_text import site_text
 from qanun_appliance.wizard.desk import Desk
 
 #: Where the backup's disk is while it is read.
@@ -63,7 +64,7 @@ def run(places: Places, desk: Desk, acts: Acts) -> bool:
             finally:
                 acts.close_backup()
             at = "place"
-        site = adapt(places, desk)
+        site = load_site(places.site)
         desk.write("hosts", {"names": list(site.hosts)}, 0o644)
         steps: tuple[tuple[str, Callable[[], None]], ...] = (
             ("apply", lambda: acts.apply(site)), ("database", acts.database), ("start", acts.start),
@@ -100,19 +101,24 @@ def bring_back(places: Places, desk: Desk, mount: Path = MOUNT) -> dict[str, Any
         desk.write("progress", {"at": step, "state": "working"}, 0o644)
 
     chosen = desk.read("return")
-    # What a power cut left of a try before this one is as large as the clinic.
-    for left in places.data.glob("restore-[0-9]*T[0-9]*Z"):
-        shutil.rmtree(left, ignore_errors=True)
     try:
+        # The machine's start does this already, and had a reason where it did not: whoever comes here is told.
+        if before := settle(places):
+            desk.write("placed", {"set": before}, 0o644)
+            return {"set": before, "kept": []}
+        # What a power cut left of a try before this one is as large as the clinic.
+        for left in places.data.glob("restore-[0-9]*T[0-9]*Z"):
+            shutil.rmtree(left, ignore_errors=True)
         store = store_at(places, str(repository_in(mount)), tidy_key(str(chosen.get("key", ""))))
-        report = restore(store, places, Wish(), at=tell, services=lambda _: None)
+        # The site file is written once, as this machine needs it: with it in place the power may fail.
+        report = restore(store, places, Wish(), at=tell, services=lambda _: None, site=lambda text: adapt(text, desk))
     except WrongBackupKey as error:
         desk.write("failure", {"code": "wrong-key", "why": str(error)}, 0o644)
         return None
     except NoBackup as error:
         desk.write("failure", {"code": "no-backup", "why": str(error)}, 0o644)
         return None
-    except (QanunError, OSError, subprocess.SubprocessError) as error:
+    except (QanunError, OSError, ValueError, subprocess.SubprocessError) as error:
         desk.write("failure", {"why": str(error)}, 0o644)
         return None
     desk.write("placed", {"set": str(report["set"])}, 0o644)
@@ -140,15 +146,13 @@ def repository_in(mount: Path) -> Path:
 # --- this machine's network ------------------------------------------------------------------------------------------
 
 
-def adapt(places: Places, desk: Desk) -> Site:
+def adapt(text: str, desk: Desk) -> str:
     """The clinic's site file, with what is another on this machine: the name of its network card always, and the address
-    when somebody chose to keep the present one."""
-    before = tomllib.loads(places.site.read_text(encoding="utf-8"))
+    when somebody chose to keep the present one. Raises ConfigurationError for one that this release does not understand."""
+    before = tomllib.loads(text)
     wanted = adapted(before, desk.read("network"), now=desk.read("return").get("network") == "now")
     parse_site(wanted)
-    if wanted != before:
-        write_site(places, wanted)
-    return load_site(places.site)
+    return text if wanted == before else site_text(wanted)
 
 
 def adapted(table: Mapping[str, Any], current: Mapping[str, Any], *, now: bool) -> dict[str, Any]:
