@@ -93,6 +93,7 @@ def test_the_pages_of_a_blank_machine_bring_the_same_back_and_a_mistyped_key_not
         if code:
             assert desk.read("failure")["code"] == code and not desk.read("placed")
     assert report["rows"] >= box.report["rows"] and desk.progress()["at"] == "place"
+    assert datetime.now(UTC) - datetime.fromisoformat(desk.read("backup")["until"]) < timedelta(hours=1)
     assert sorted(path.name for path in new.data.glob("*restore*")) == []
     assert (new.secrets / "backup-key").read_text().strip() == key and not (new.secrets / "recovery-key").exists()
     with running(new, box.live.programs) as elsewhere:

@@ -2,6 +2,7 @@
 before all of it was proven. The restore itself is tried in `test_backup.py`, on a virtual machine in images/."""
 
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,21 @@ async def test_a_failure_says_why_closes_the_disk_and_leads_back_with_everything
     assert homecoming.run(machine.places, machine.desk, Acts(machine, site_of_the_clinic))
 
 
+@pytest.mark.parametrize(("days", "asks"), [(0, False), (30, True)])
+async def test_whoever_waits_sees_how_old_the_backup_is_and_is_asked_for_another_disk_when_it_is_old(
+    machine, days, asks
+):
+    client = await begun(machine)
+    assert "This backup ends" not in (await client.get("/")).text
+    until = datetime.now(UTC) - timedelta(days=days, hours=3)
+    machine.desk.write("backup", {"until": until.isoformat()})
+    page = (await client.get("/setup/progress")).json()["html"]
+    assert "This backup ends on" in page and f"{until:%H:%M}" in page
+    assert ("another disk" in page) == asks
+    machine.desk.again()
+    assert not machine.desk.read("backup")
+
+
 async def test_once_everything_is_in_place_another_try_goes_on_behind_it_and_no_new_clinic_is_made_over_it(
     machine, site_of_the_clinic
 ):
@@ -247,12 +263,13 @@ def test_what_came_back_is_all_that_stays_and_both_keys_count_as_kept(machine, t
     def restores(store, places, wish, *, at, services, site):
         assert (store.key, store.target, wish.latest) == (KEY, str(disk), True)
         for step in ("examine", "files", "rows", "place"):
-            at(step)
+            at(step, None if step == "examine" else datetime(2026, 11, 28, 2, 10, tzinfo=UTC))
         aside.mkdir()
         return {"set": "20261128", "kept": [str(aside)]}
 
     monkeypatch.setattr(homecoming, "restore", restores)
     assert homecoming.bring_back(machine.places, machine.desk, disk)
+    assert machine.desk.read("backup") == {"until": "2026-11-28T02:10:00+00:00"}
     assert machine.desk.progress()["at"] == "place" and machine.desk.read("placed") == {"set": "20261128"}
     assert not aside.exists() and not (machine.places.secrets / "recovery-key").exists()
     assert (machine.places.reports / "recovery-key.json").exists()

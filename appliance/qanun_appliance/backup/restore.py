@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from qanun.api import Conflict
+from qanun.api import Conflict, QanunError
 from qanun_appliance.backup.exchange import exchange, settle, unfinished
 from qanun_appliance.backup.facts import differences, rows
 from qanun_appliance.backup.rebuild import chosen, database_of, facts_now, facts_of, refuse, verify_audit
@@ -30,6 +30,10 @@ _UNITS = ("qanun.target", "qanun-wal.timer", "qanun-backup.timer", "qanun-drill.
           "qanun-postgresql.service", "qanun-prepare.service")  # fmt: skip
 
 
+#: Called with the name of each part when it begins, and until when people's writing is in this backup, once that is known.
+At = Callable[[str, datetime | None], None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """`name` picks a set (the newest when empty). `latest` adds what was written after it; without it the set's own
@@ -41,7 +45,7 @@ class Wish:
 
 
 def restore(
-    store: Restic, places: Places, wish: Wish, *, say: Say = print, at: Callable[[str], None] | None = None,
+    store: Restic, places: Places, wish: Wish, *, say: Say = print, at: At | None = None,
     services: Callable[[str], None] | None = None, site: Callable[[str], str] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Returns the report. Raises Damaged, WrongBackupKey or Conflict; in all those cases nothing here has changed.
@@ -50,7 +54,7 @@ def restore(
     `services("stop" | "start")` is called around the exchange; systemd's by default on a real machine. `site` gets the
     text of the backup's site file and gives the one for a machine that has none.
     """
-    reached = at or (lambda _: None)
+    reached = at or (lambda _, __: None)
     change = services or (_systemd if places.is_machine else _nobody)
     began = time.monotonic()
     if unfinished(places):
@@ -63,7 +67,7 @@ def restore(
             "this machine has a clinic's data. To put the backup in its place (it is kept beside), say so with --replace "
             "and the clinic's short name"
         )
-    reached("examine")
+    reached("examine", _until(store, wish.name))
     say("every byte of the backup")
     store.examine()
     one = chosen(store, wish.name)
@@ -73,7 +77,7 @@ def restore(
     scratch.mkdir(mode=0o711)
     scratch.chmod(0o711)  # PostgreSQL's account passes through it
     try:
-        reached("files")
+        reached("files", one.until)
         say(f"files, recordings and keys of {one.at:%Y-%m-%d %H:%M} UTC")
         files = scratch / "files"
         later = one.later[-1] if wish.latest and one.later else one.parts["files"]
@@ -81,7 +85,7 @@ def restore(
         root = _root_of(files)
         if present:
             _means_it(root, wish.replace)
-        reached("rows")
+        reached("rows", one.until)
         say("database")
         major = int(facts["major"])
         with database_of(store, one, places, scratch, major, latest=wish.latest) as running:
@@ -89,7 +93,7 @@ def restore(
             wrong = _behind(facts, now) if wish.latest else differences(facts, now)
             wrong += verify_audit(running, places, root / "keys", scratch)
         refuse(wrong)
-        reached("place")
+        reached("place", one.until)
         say("all of it is whole; putting it in place")
         change("stop")
         kept = exchange(places, root, scratch, major, one.name, site)
@@ -104,6 +108,14 @@ def restore(
     }  # fmt: skip
     note(places, "restore", report)
     return report
+
+
+def _until(store: Restic, name: str) -> datetime | None:
+    """For whoever waits. What is wrong with the backup is said by who examines it."""
+    try:
+        return chosen(store, name).until
+    except QanunError:
+        return None
 
 
 def _root_of(files: Path) -> Path:

@@ -26,6 +26,11 @@ class BackupSet:
     later: list[Snapshot] = field(default_factory=list)
 
     @property
+    def until(self) -> datetime:
+        """What people wrote up to then is in it."""
+        return max(one.at for one in self.snapshots)
+
+    @property
     def whole(self) -> bool:
         return all(kind in self.parts for kind in KINDS)
 

@@ -70,7 +70,7 @@ class Desk:
 
     def again(self) -> None:
         """Back to the pages after a failure."""
-        for name in ("go", "progress.json", "hosts.json", "failure.json"):
+        for name in ("go", "progress.json", "hosts.json", "failure.json", "backup.json"):
             (self.folder / name).unlink(missing_ok=True)
 
     def clear(self) -> None:

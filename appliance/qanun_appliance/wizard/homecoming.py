@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tomllib
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Protocol
@@ -97,7 +98,9 @@ def bring_back(places: Places, desk: Desk, mount: Path = MOUNT) -> dict[str, Any
     """The clinic's data, keys and site file onto this machine, which has none. None when it failed, with the reason for
     the page; nothing is in place then."""
 
-    def tell(step: str) -> None:
+    def tell(step: str, until: datetime | None) -> None:
+        if until is not None:
+            desk.write("backup", {"until": until.isoformat()}, 0o644)
         desk.write("progress", {"at": step, "state": "working"}, 0o644)
 
     chosen = desk.read("return")

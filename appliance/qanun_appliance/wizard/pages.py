@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from litestar import Request
@@ -37,6 +38,8 @@ _RETURN = (
     ("start", N_("The application is started")),
     ("over", N_("The machine goes over to its own address")),
 )
+#: After so long somebody may have taken the other one of two disks.
+_OLD = timedelta(days=2)
 _WHY: Mapping[str, Any] = {
     "wrong-key": N_("This key does not open the backup. Compare it with the paper, letter by letter."),
     "no-backup": N_("There is no whole backup of a clinic on this disk."),
@@ -87,4 +90,9 @@ def state_of(pages: Pages) -> dict[str, Any]:
         for number, (_, label) in enumerate(work)
     ]
     why = _WHY.get(str(found.get("code", "")), str(found.get("why", "")))
-    return {"state": state, "why": why, "rows": rows, "over": found.get("at") == "over", "at": at, "returns": returns}
+    now, until = datetime.now(UTC), str(pages.desk.read("backup").get("until", ""))
+    saved = datetime.fromisoformat(until) if until else None
+    return {
+        "state": state, "why": why, "rows": rows, "over": found.get("at") == "over", "at": at, "returns": returns,
+        "until": saved, "now": now, "old": saved is not None and now - saved > _OLD,
+    }  # fmt: skip
