@@ -256,6 +256,7 @@ async def test_only_the_words_of_who_agreed_are_written_along_and_only_for_those
     for one in (patient, karim):
         await one.page.sees(lambda state: state["captions"]["asked"] and state["captions"]["mine"] == "", "is asked")
     await doctor.page.sees(lambda state: state["captions"]["mine"] == "given", "who asks agreed")
+    await until(lambda: another_tap(visit, ""), "somebody listens")
     await talks(doctor)
     for one in (doctor, patient, karim):
         said = await one.page.hears("caption", participant=doctor.peer.name)
