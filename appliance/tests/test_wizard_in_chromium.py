@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -198,8 +199,14 @@ async def test_a_clinic_that_comes_back_is_followed_to_where_it_will_be(tmp_path
         await expect(page).to_have_url(f"{base}/setup/return")
         assert await page.input_value("#key") == "abcde fghjk"
         desk.begin("return")
+        desk.write("backup", {"until": (datetime.now(UTC) - timedelta(days=40)).isoformat()}, 0o644)
         tell(at="place", state="working")
         await page.goto(base)
+        await expect(page.locator(".q-note.warn")).to_be_visible()
+        await _seen(page, f"{language}.23-old")
+        desk.write("backup", {"until": (datetime.now(UTC) - timedelta(hours=9)).isoformat()}, 0o644)
+        await expect(page.locator(".q-note.warn")).to_have_count(0)
+        await _seen(page, f"{language}.23-place")
         desk.write("hosts", {"names": ["clinic.lan", "192.168.7.10"]}, 0o644)
         await expect(page.locator("[data-setup-progress]")).to_have_attribute("data-hosts", "clinic.lan 192.168.7.10")
         tell(at="over", state="working")

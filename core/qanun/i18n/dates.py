@@ -82,15 +82,20 @@ def age_text(locale: Locale, born: date, today: date) -> str:
 
 
 def relative(locale: Locale, moment: datetime, now: datetime) -> str:
-    """`in 4 min`, `12 min ago`, `in 3 h`; the date's job beyond a day is somebody else's."""
+    """`in 4 min`, `12 min ago`, `in 3 h`, `9 days ago`."""
     minutes = round((moment - now).total_seconds() / 60)
     if minutes == 0:
         return locale.gettext("now")
     size, unit = (abs(minutes), "min") if abs(minutes) < 90 else (round(abs(minutes) / 60), "h")
+    if size >= 48 and unit == "h":
+        size, unit = round(abs(minutes) / 60 / 24), "days"
     number = isolate(size) if locale.rtl else size
     if unit == "min":
         later = locale.ngettext("in %(number)s min", "in %(number)s min", size)
         earlier = locale.ngettext("%(number)s min ago", "%(number)s min ago", size)
+    elif unit == "days":
+        later = locale.ngettext("in %(number)s day", "in %(number)s days", size)
+        earlier = locale.ngettext("%(number)s day ago", "%(number)s days ago", size)
     else:
         later = locale.ngettext("in %(number)s h", "in %(number)s h", size)
         earlier = locale.ngettext("%(number)s h ago", "%(number)s h ago", size)

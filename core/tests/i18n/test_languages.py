@@ -128,6 +128,9 @@ def test_dates_and_clocks_are_the_clinics_and_in_latin_digits():
     assert dates.clock(moment, zone) == "00:30"
     assert dates.relative(get_locale("en"), moment + timedelta(minutes=4), moment) == "in 4 min"
     assert dates.relative(get_locale("en"), moment - timedelta(hours=3), moment) == "3 h ago"
+    assert dates.relative(get_locale("en"), moment - timedelta(hours=47), moment) == "47 h ago"
+    assert dates.relative(get_locale("en"), moment - timedelta(hours=48), moment) == "2 days ago"
+    assert dates.relative(get_locale("en"), moment + timedelta(days=40), moment) == "in 40 days"
 
 
 def test_every_offered_language_is_complete_for_every_distribution():
