@@ -82,9 +82,9 @@ class Kept:
         self._image, self._work, self._open = image, work, contextlib.ExitStack()
         self.start()
 
-    def start(self, more: Sequence[str] = ()) -> None:
-        """`more` are further options of systemd-nspawn."""
-        self._running = self._open.enter_context(boxes.started(self._image, self._work, site=SITE, more=more))
+    def start(self, more: Sequence[str] = (), site: str | None = SITE) -> None:
+        """`more` are further options of systemd-nspawn; without a `site` the box has the file that is there, or none."""
+        self._running = self._open.enter_context(boxes.started(self._image, self._work, site=site, more=more))
         self._running.wait_healthy(150)
 
     def stop(self) -> None:

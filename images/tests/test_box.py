@@ -1,5 +1,6 @@
 """The built slot, started: from a site file alone to the true application over HTTPS, with nothing open beside it."""
 
+import json
 import re
 import tomllib
 
@@ -145,14 +146,38 @@ def test_calls_follow_a_prefix_that_the_network_replaced(box):
         apply(given)
 
 
-def test_another_start_finds_everything_again(box):
-    def known():
-        asked = "select (select count(*) from core_user), (select system_identifier from pg_control_system())"
-        return box.run("psql", "-h", "/run/postgresql", "-U", "postgres", "-XtA", "-d", "qanun", "-c", asked).stdout
+def known(box):
+    asked = "select (select count(*) from core_user), (select system_identifier from pg_control_system())"
+    return box.run("psql", "-h", "/run/postgresql", "-U", "postgres", "-XtA", "-d", "qanun", "-c", asked).stdout
 
-    before, marker = known(), box.run("cat", "/var/lib/qanun/state.json").stdout
+
+def test_another_start_finds_everything_again(box):
+    before, marker = known(box), box.run("cat", "/var/lib/qanun/state.json").stdout
     box.run("touch", "/etc/forgotten")
     box.stop()
     box.start()
-    assert (known(), box.run("cat", "/var/lib/qanun/state.json").stdout) == (before, marker)
+    assert (known(box), box.run("cat", "/var/lib/qanun/state.json").stdout) == (before, marker)
     assert box.run("test", "-e", "/etc/forgotten", check=False).returncode == 1
+
+
+def test_a_start_amid_a_restore_puts_what_was_proven_in_place_before_anything_looks_at_the_data(box):
+    """As the power leaves it: all of the clinic beside, the site file with it, and a machine that has none."""
+    before, data = known(box), box.var / "lib/qanun"
+    major = json.loads((data / "state.json").read_text())["major"]
+    box.stop()
+    scratch = data / "restore-20261129T101010Z"
+    files = scratch / "files/var/lib/qanun"
+    files.mkdir(parents=True)
+    parts = [name for name in ("blobs", "recordings", "keys", "secrets", "ssh") if (data / name).exists()]
+    for name in parts:
+        (data / name).rename(files / name)
+    (data / "postgresql" / str(major)).rename(scratch / "data")
+    (data / "site.toml").rename(scratch / "site.toml")
+    (data / "state.json").unlink()
+    order = {"set": "20261129T020000Z", "major": major, "root": "files/var/lib/qanun", "parts": parts}
+    (scratch / "proven.json").write_text(json.dumps(order))
+    box.start(site=None)
+    assert known(box) == before and not list(data.glob("*restore-*"))
+    assert "20261129T020000Z: in place now" in box.run("journalctl", "-u", "qanun-restored", "-o", "cat").stdout
+    assert box.run("systemctl", "--failed", "--no-legend", "--plain").stdout.strip() == ""
+    assert box.get("/sign-in")[0] == 200

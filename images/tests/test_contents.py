@@ -95,7 +95,7 @@ def test_the_box_s_note_of_what_plugins_ask_of_it_is_what_they_ask(built):
 
 def test_a_box_without_a_site_has_every_unit_of_its_pages_and_no_other_of_a_clinics(built):
     units = {path.name for path in (built.tree / "usr/lib/systemd/system").glob("qanun-*") if path.is_file()}
-    others = {f"qanun-{name}.service" for name in ("apply", "prepare", "health", "install@", "var")}
+    others = {f"qanun-{name}.service" for name in ("apply", "restored", "prepare", "health", "install@", "var")}
     assert units == {*UNITS, *others, "qanun-install.target"}
 
 
