@@ -55,5 +55,35 @@ async def test_a_booking_announced_while_the_days_list_is_on_its_way_asks_for_th
     await doctor.unroute(LIST)
 
 
+async def test_an_answer_that_finds_its_place_taken_is_not_lost_the_panel_asks_once_more(house: House) -> None:
+    doctor = await house.page("doctor")
+    await doctor.goto("/scheduling/day")
+    second, first_over, asked = asyncio.Event(), asyncio.Event(), []
+
+    async def the_second_arrives_late(route: Route) -> None:
+        asked.append(route.request.url)
+        if len(asked) == 2:
+            second.set()
+            await asyncio.wait_for(first_over.wait(), 60)
+        await route.continue_()
+
+    await doctor.route(LIST, the_second_arrives_late)
+    await doctor.evaluate(
+        """() => {
+          const panel = document.querySelector('#scheduling-day');
+          panel.was = 'here';
+          const path = panel.getAttribute('hx-get');
+          htmx.ajax('GET', path, { source: panel, swap: 'outerHTML' });
+          htmx.ajax('GET', path, { source: document.body, target: panel, swap: 'outerHTML' });
+        }"""
+    )
+    await asyncio.wait_for(second.wait(), 30)
+    await doctor.wait_for_function("document.querySelector('#scheduling-day').was !== 'here'")
+    assert len(asked) == 2
+    first_over.set()
+    await p.until(lambda: _several(asked[1:]), "the list is asked for once more")
+    await doctor.unroute(LIST)
+
+
 async def _several(answered: list[str]) -> bool:
     return len(answered) > 1

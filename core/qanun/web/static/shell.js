@@ -162,20 +162,22 @@ if (palette) {
 
 // ── panels that ask for themselves anew ───────────────────────────────────
 // The answer takes the panel's place, and what the panel was told while that answer was on its way is gone with it: an allergy
-// recorded in that moment would not be shown. So it is kept here, and the panel that took the place asks once more.
+// recorded in that moment would not be shown. So it is kept here, and the panel that took the place asks once more; it does so
+// too when a second answer, to a form in it, finds its place taken.
+const PANEL = '[id][hx-get][hx-trigger]';
 const awaited = new Map(); // a panel that an answer will replace → what it was told since the answer was asked for
 
 document.addEventListener('refresh', (event) => awaited.get(event.target)?.add('refresh'), true); // before the panel hears it
 document.addEventListener('htmx:beforeRequest', ({ detail: { target } }) => {
-  if (target.matches('[id][hx-get][hx-trigger]') && !awaited.has(target)) awaited.set(target, new Set());
+  if (target.matches(PANEL) && !awaited.has(target)) awaited.set(target, new Set());
 });
 document.addEventListener('htmx:afterRequest', ({ detail: { target } }) => {
   const told = awaited.get(target);
   awaited.delete(target);
+  if (target.isConnected || !target.matches(PANEL) || told?.size === 0) return;
   const present = document.getElementById(target.id);
-  if (told?.size && !target.isConnected && present?.matches('[hx-get]')) {
-    globalThis.htmx.ajax('GET', present.getAttribute('hx-get'), { source: present, target: present, swap: 'outerHTML' });
-  }
+  if (!present?.matches('[hx-get]')) return;
+  globalThis.htmx.ajax('GET', present.getAttribute('hx-get'), { source: present, target: present, swap: 'outerHTML' });
 });
 
 // ── live notices ──────────────────────────────────────────────────────────
