@@ -38,6 +38,8 @@ def clinic(releases, tmp_path_factory):
     files["short.tar"] = machines.beginning(files["newer.tar"], work / "short.tar", 100_000_000)
     stick = machines.with_files(work / "stick.raw", 1024, files, label="RELEASES")
     found = machines.Clinic(releases, stick, work)
+    # Until then systemd has a word of its own to say to the start-up files.
+    machines.wait_blessed(found, releases.version)
     yield found
     found.end()
 
