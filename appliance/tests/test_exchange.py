@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,12 @@ from qanun_appliance.backup import exchange
 from qanun_appliance.commands.keeping import restore_command
 from qanun_appliance.places import PROVEN, Places
 from qanun_appliance.postgres import read_marker
-from qanun_appliance.render.lifecycle import _SYSTEM
+from qanun_appliance.render import Machine
+from qanun_appliance.render.lifecycle import lifecycle_files
+from qanun_appliance.site import parse_site
 
 NAME = "20261128T020000Z"
+SYSTEM = "/etc/systemd/system"
 
 
 class PowerCut(BaseException):
@@ -121,6 +125,29 @@ def test_wherever_the_power_fails_the_next_start_has_the_whole(tmp_path, monkeyp
     assert moves > 12
 
 
+def test_what_was_made_anew_before_the_rest_could_be_put_in_place_goes_aside_and_stops_nothing(tmp_path, monkeypatch):
+    places = with_a_clinic(tmp_path)
+    scratch, root = proven(places)
+    real = Path.rename
+
+    def full(self, target):
+        if self == root / "secrets":
+            raise OSError("no space")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(OSError, match="no space"):
+        exchange.exchange(places, root, scratch, 17, NAME)
+    monkeypatch.undo()
+    places.secrets.mkdir(exist_ok=True)
+    (places.secrets / "backup-key").write_text("made anew")
+    assert exchange.settle(places) == NAME and not exchange.unfinished(places)
+    here = files(places.data)
+    assert here["secrets/backup-key"] == "theirs" and here["secrets/recovery-key"] == "of this disk"
+    aside = "secrets.before-restore-20261129T101010Z"
+    assert (here[f"{aside}/backup-key"], here[f"{aside}-again/backup-key"]) == ("of an hour", "made anew")
+
+
 def test_a_site_file_that_this_release_does_not_understand_is_said_before_anything_moves(tmp_path):
     places = blank(tmp_path)
     scratch, root = proven(places)
@@ -135,16 +162,10 @@ def test_a_site_file_that_this_release_does_not_understand_is_said_before_anythi
 
 
 def test_nothing_that_looks_at_the_data_starts_before_the_rest_is_in_place(tmp_path, site_table):
-    import sys
-
-    from qanun_appliance.render import Machine
-    from qanun_appliance.render.lifecycle import lifecycle_files
-    from qanun_appliance.site import parse_site
-
     on = Machine(memory_mb=4096, cores=2, postgres_bin="/usr/lib/postgresql/17/bin", slot=True)
     made = lifecycle_files(parse_site(site_table), Places(tmp_path, Path(sys.executable).parent), on, [])
-    [unit] = [one.content for one in made if one.path == f"{_SYSTEM}/qanun-restored.service"]
+    [unit] = [one.content for one in made if one.path == f"{SYSTEM}/qanun-restored.service"]
     [before] = [line for line in unit.splitlines() if line.startswith("Before=")]
     assert {"qanun-apply.service", "qanun-prepare.service", "qanun-setup.service"} <= set(before[7:].split())
     assert f"ConditionPathExistsGlob=/var/lib/qanun/restore-*/{PROVEN}\n" in unit
-    assert any(one.path == f"{_SYSTEM}/sysinit.target.wants/qanun-restored.service" for one in made)
+    assert any(one.path == f"{SYSTEM}/sysinit.target.wants/qanun-restored.service" for one in made)

@@ -83,7 +83,7 @@ def finish(places: Places, scratch: Path) -> list[Path]:
     os.sync()
     (scratch / PROVEN).unlink()
     shutil.rmtree(scratch, ignore_errors=True)
-    return sorted([*places.data.glob(f"*.{ending}"), *places.clusters.glob(f"*.{ending}")])
+    return sorted([*places.data.glob(f"*.{ending}*"), *places.clusters.glob(f"*.{ending}*")])
 
 
 def _order(scratch: Path) -> dict[str, Any]:
@@ -114,9 +114,11 @@ def _part(places: Places, root: Path, name: str, owner: str, ending: str, *, bro
 
 
 def _aside(path: Path, ending: str) -> None:
-    """An empty folder is no loss; one that went aside before the power did stays as it is."""
+    """An empty folder is no loss. What was made anew after the present had gone aside goes aside, too, under one more name."""
     kept = path.with_name(f"{path.name}.{ending}")
+    while kept.exists():
+        kept = kept.with_name(f"{kept.name}-again")
     if path.exists() and not any(path.iterdir()):
         path.rmdir()
-    elif path.exists() and not kept.exists():
+    elif path.exists():
         path.rename(kept)

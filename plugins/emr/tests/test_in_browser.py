@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -122,6 +123,29 @@ async def test_an_allergy_recorded_while_an_older_summary_is_on_its_way_is_in_th
     saved.set()
     await expect(page.locator("#allergies")).to_contain_text("Ibuprofen")
     await expect(page.locator("#summary [aria-labelledby=allergies-title]")).to_contain_text("Ibuprofen")
+
+
+async def test_a_note_that_somebody_writes_is_not_fetched_anew_whatever_the_chart_was_told_before(clinic, open_chart):
+    page = await open_chart(clinic, SimpleNamespace(patient=await clinic.patient()))
+    begun, told, fetched = asyncio.Event(), asyncio.Event(), []
+
+    async def answers_late(route: Route) -> None:
+        answer = await route.fetch()
+        begun.set()
+        await asyncio.wait_for(told.wait(), 60)
+        await route.fulfill(response=answer)
+
+    await page.route("**/encounters", answers_late)
+    page.on("request", lambda request: fetched.append(request.url) if "workspaces/note" in request.url else None)
+    await page.click("#ws-note form[action$='/encounters'] button")
+    await asyncio.wait_for(begun.wait(), 30)
+    await page.evaluate("htmx.trigger('#ws-note', 'refresh')")
+    told.set()
+    await page.fill("#note-plan", "Typed at once.")
+    before = len(fetched)
+    await expect(page.locator("#ws-note [data-save-text]")).to_contain_text("Saved")
+    assert len(fetched) == before
+    await expect(page.locator("#note-plan")).to_have_value("Typed at once.")
 
 
 async def test_on_a_phone_the_note_opens_over_the_chart_and_nothing_is_wider_than_the_screen(

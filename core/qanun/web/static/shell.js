@@ -177,6 +177,7 @@ document.addEventListener('htmx:afterRequest', ({ detail: { target } }) => {
   if (target.isConnected || !target.matches(PANEL) || told?.size === 0) return;
   const present = document.getElementById(target.id);
   if (!present?.matches('[hx-get]')) return;
+  if (present.contains(document.activeElement) && typing(document.activeElement)) return; // nothing typed is lost
   globalThis.htmx.ajax('GET', present.getAttribute('hx-get'), { source: present, target: present, swap: 'outerHTML' });
 });
 
