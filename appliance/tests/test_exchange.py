@@ -2,11 +2,13 @@
 
 import itertools
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from qanun.api import Conflict
 from qanun_appliance.backup import exchange
 from qanun_appliance.commands.keeping import restore_command
 from qanun_appliance.places import PROVEN, Places
@@ -167,5 +169,46 @@ def test_nothing_that_looks_at_the_data_starts_before_the_rest_is_in_place(tmp_p
     [unit] = [one.content for one in made if one.path == f"{SYSTEM}/qanun-restored.service"]
     [before] = [line for line in unit.splitlines() if line.startswith("Before=")]
     assert {"qanun-apply.service", "qanun-prepare.service", "qanun-setup.service"} <= set(before[7:].split())
-    assert f"ConditionPathExistsGlob=/var/lib/qanun/restore-*/{PROVEN}\n" in unit
+    assert "ConditionPathExistsGlob=/var/lib/qanun/restore-*\n" in unit
     assert any(one.path == f"{SYSTEM}/sysinit.target.wants/qanun-restored.service" for one in made)
+
+
+@pytest.mark.parametrize("kind", [blank, with_a_clinic])
+def test_what_was_cut_off_before_it_was_proven_is_taken_away_at_the_next_start_and_nothing_else_is(tmp_path, kind):
+    places = kind(tmp_path)
+    before = files(places.data)
+    scratch, _ = proven(places)
+    beside = places.data / "keys.before-restore-20251129T101010Z"
+    beside.mkdir()
+    (beside / "master.key").write_text("kept")
+    assert restore_command(["--finish", "--root", str(places.root)]) == 0
+    assert not scratch.exists()
+    assert files(places.data) == {**before, f"{beside.name}/master.key": "kept"}
+
+
+def test_while_one_restore_is_at_work_another_is_refused_and_takes_nothing_from_it(tmp_path):
+    places = blank(tmp_path)
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom qanun_appliance.backup.exchange import workplace\n"
+        "from qanun_appliance.places import Places\n"
+        "with workplace(Places(Path(sys.argv[1])), '20261129T101010Z') as scratch:\n"
+        "    (scratch / 'half').write_text('of a clinic')\n    print('at work', flush=True)\n    sys.stdin.read()\n"
+    )
+    half = places.data / "restore-20261129T101010Z/half"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(places.root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "at work\n"
+        with pytest.raises(Conflict, match="another restore is at work"):
+            exchange.clear(places)
+        with pytest.raises(Conflict), exchange.workplace(places, "20261129T101011Z"):
+            pytest.fail("two at a time")
+        assert half.read_text() == "of a clinic"
+        (half.parent / PROVEN).write_text("{}")
+        with pytest.raises(Conflict):
+            exchange.settle(places)
+        (half.parent / PROVEN).unlink()
+        other.kill()
+    # Whoever is gone, by a power cut or by its operator's hand, holds nothing.
+    exchange.clear(places)
+    assert not half.exists()

@@ -1,18 +1,22 @@
 """What was proven takes the place of the present: renames within one disk, and whoever is cut off among them goes on later.
 
 What is to be done lies in a file before the first rename, and is done when that file is gone. `settle` does what is left of it:
-at a machine's start, before anything else looks at the data (`qanun-restored.service`), and before another restore.
+at a machine's start, before anything else looks at the data (`qanun-restored.service`), and before another restore. What was cut
+off before it was proven is of no use, and as large as the clinic: `clear` takes it away at the same moments.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from qanun.api import Conflict
 from qanun_appliance.places import PROVEN, Places
 from qanun_appliance.postgres import hand_over, write_marker
 from qanun_appliance.secrets import give, write_private
@@ -50,12 +54,49 @@ def unfinished(places: Places) -> list[Path]:
     return sorted(path.parent for path in places.data.glob(f"restore-*/{PROVEN}"))
 
 
+@contextlib.contextmanager
+def workplace(places: Places, name: str) -> Iterator[Path]:
+    """A folder beside the present for what a restore builds. It is gone at the end, unless what was proven in it could not be put
+    in place: that waits for the next start. Raises Conflict while another restore is at work."""
+    clear(places)
+    scratch = places.data / f"restore-{name}"
+    scratch.mkdir(mode=0o711)
+    scratch.chmod(0o711)  # PostgreSQL's account passes through it
+    with _held(scratch):
+        try:
+            yield scratch
+        finally:
+            if scratch not in unfinished(places):
+                shutil.rmtree(scratch, ignore_errors=True)
+
+
+def clear(places: Places) -> None:
+    """Take away what was neither proven nor is worked on. Raises Conflict while another restore is at work."""
+    for scratch in sorted(set(places.data.glob("restore-*/")) - set(unfinished(places))):
+        with _held(scratch):
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _held(scratch: Path) -> Iterator[None]:
+    """Nobody else works in this folder during the block. A process that is gone holds nothing."""
+    folder = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise Conflict(f"another restore is at work here, in {scratch}: this one changed nothing") from None
+    finally:
+        os.close(folder)
+
+
 def settle(places: Places) -> str:
-    """Finish what was cut off. Returns the backup's name, or nothing when nothing was."""
+    """Finish what was cut off. Returns the backup's name, or nothing when nothing was. Raises Conflict while that is at work."""
     name = ""
     for scratch in unfinished(places):
-        name = str(_order(scratch)["set"])
-        finish(places, scratch)
+        with _held(scratch):
+            name = str(_order(scratch)["set"])
+            finish(places, scratch)
     return name
 
 

@@ -5,7 +5,6 @@ All of it is built beside the present and proven before anything of the present 
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from qanun.api import Conflict, QanunError
-from qanun_appliance.backup.exchange import exchange, settle, unfinished
+from qanun_appliance.backup.exchange import clear, exchange, settle, unfinished, workplace
 from qanun_appliance.backup.facts import differences, rows
 from qanun_appliance.backup.rebuild import chosen, database_of, facts_now, facts_of, refuse, verify_audit
 from qanun_appliance.backup.restic import Damaged, Restic
@@ -61,6 +60,7 @@ def restore(
         change("stop")
         say(f"a restore that was cut off, of {settle(places)}, is in place now")
         change("start")
+    clear(places)
     present = bool(read_marker(places)) or any(places.clusters.glob("*/PG_VERSION"))
     if present and not wish.replace:
         raise Conflict(
@@ -73,10 +73,7 @@ def restore(
     one = chosen(store, wish.name)
     facts = facts_of(store, one)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    scratch = places.data / f"restore-{stamp}"
-    scratch.mkdir(mode=0o711)
-    scratch.chmod(0o711)  # PostgreSQL's account passes through it
-    try:
+    with workplace(places, stamp) as scratch:
         reached("files", one.until)
         say(f"files, recordings and keys of {one.at:%Y-%m-%d %H:%M} UTC")
         files = scratch / "files"
@@ -98,10 +95,6 @@ def restore(
         change("stop")
         kept = exchange(places, root, scratch, major, one.name, site)
         change("start")
-    finally:
-        # Where even putting it in place failed, what was proven waits for the next start.
-        if scratch not in unfinished(places):
-            shutil.rmtree(scratch, ignore_errors=True)
     report = {
         "well": True, "set": one.name, "rows": rows(now), "clinics": len(now["audit"]), "kept": [str(path) for path in kept],
         "latest": wish.latest, "seconds": round(time.monotonic() - began, 1),

@@ -88,7 +88,7 @@ def drill_command(arguments: Sequence[str]) -> int:
 
 def restore_command(arguments: Sequence[str]) -> int:
     from qanun_appliance.backup import restore, store_at
-    from qanun_appliance.backup.exchange import settle
+    from qanun_appliance.backup.exchange import clear, settle
     from qanun_appliance.backup.restore import Wish
 
     words = parser("restore", "get a clinic back from its backup and the recovery key alone")
@@ -107,6 +107,7 @@ def restore_command(arguments: Sequence[str]) -> int:
     places = places_of(options)
     if options.finish:
         done = settle(places)
+        clear(places)
         print(f"{done}: in place now" if done else "nothing was cut off")
         return 0
     key = options.key_file.read_text(encoding="ascii") if options.key_file else getpass.getpass("Recovery key: ")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from qanun_appliance.places import ACCOUNTS, DATA, PROVEN, Places
+from qanun_appliance.places import ACCOUNTS, DATA, Places
 from qanun_appliance.relay import kept_by_the_proxy
 from qanun_appliance.render.backup_disk import AUTOMOUNT
 from qanun_appliance.render.database import FOLDER, SOCKETS
@@ -49,12 +49,12 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
              *root_hardened(write=CONFIGURES)],
             install="sysinit.target",
         ),
-        # The power failed while what a restore had proven was put in place: before anybody looks at the half, the rest.
+        # The power failed amid a restore: before anybody looks at a half of what was proven, the rest; what was not goes.
         "qanun-restored.service": _section(
             ["Description=Qanun: a restore that was cut off is put in place", "DefaultDependencies=no",
              "After=local-fs.target systemd-tmpfiles-setup.service", f"RequiresMountsFor={DATA}",
              "Before=qanun-apply.service qanun-prepare.service qanun-setup.service shutdown.target",
-             "Conflicts=shutdown.target", f"ConditionPathExistsGlob={DATA}/restore-*/{PROVEN}"],
+             "Conflicts=shutdown.target", f"ConditionPathExistsGlob={DATA}/restore-*"],
             ["Type=oneshot", f"ExecStart={appliance} restore --finish", "TimeoutStartSec=1800", *root_hardened()],
             install="sysinit.target",
         ),

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from qanun.api import ConfigurationError, QanunError, Unavailable
 from qanun_appliance.backup import WrongBackupKey, restore, store_at
-from qanun_appliance.backup.exchange import settle
+from qanun_appliance.backup.exchange import clear, settle
 from qanun_appliance.backup.restore import Wish
 from qanun_appliance.places import Places
 from qanun_appliance.render import setup
@@ -109,9 +109,8 @@ def bring_back(places: Places, desk: Desk, mount: Path = MOUNT) -> dict[str, Any
         if before := settle(places):
             desk.write("placed", {"set": before}, 0o644)
             return {"set": before, "kept": []}
-        # What a power cut left of a try before this one is as large as the clinic.
-        for left in places.data.glob("restore-[0-9]*T[0-9]*Z"):
-            shutil.rmtree(left, ignore_errors=True)
+        # Of a try before this one, also where the key is wrong now.
+        clear(places)
         store = store_at(places, str(repository_in(mount)), tidy_key(str(chosen.get("key", ""))))
         # The site file is written once, as this machine needs it: with it in place the power may fail.
         report = restore(store, places, Wish(), at=tell, services=lambda _: None, site=lambda text: adapt(text, desk))
