@@ -3,7 +3,8 @@
 Emulated unless `QANUN_ACCEL` names an accelerator: `/dev/kvm` is often there and of no use. `QANUN_VM_PROCESSORS` (2) says how
 many processors a machine has, where there are as many. Disks are qcow2 over a file that
 is only read (`over`), so that many machines share one build; flushes of the guest reach the file, so that cutting the
-power loses what a real cut would lose and no more.
+power loses what a real cut would lose and no more. A running machine can be frozen with all it has in memory, and any number of
+others go on from there (`Machine.freeze`, `started(memory=…)`): an emulated first start takes minutes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import http.client
 import json
 import os
+import shlex
 import shutil
 import socket
 import ssl
@@ -33,6 +35,9 @@ _STRICT_CODE, _STRICT_VARS = (
     Path("/usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd"),
 )
 _STRICT = ["-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1"]
+#: Everything that can be emulated but the copying of memory by one instruction, which an emulator does byte by byte: programs
+#: copy in their other way.
+_CPU = "max,erms=off,fsrm=off"
 STRICT_KEY, STRICT_CERTIFICATE = (
     Path("/usr/share/ovmf/PkKek-1-snakeoil.key"),
     Path("/usr/share/ovmf/PkKek-1-snakeoil.pem"),
@@ -191,6 +196,17 @@ class Machine:
             line.connect(str(self.serial.with_suffix(".in")))
             line.sendall(text.encode())
 
+    def freeze(self, target: Path) -> None:
+        """Its memory into a file; the machine is over. Who goes on from it needs the disks, `work` and processors of this moment.
+        Raises AssertionError when that fails."""
+        self.ask("migrate-set-parameters", **{"max-bandwidth": 1 << 34})
+        self.ask("migrate", uri=f"exec:cat > {shlex.quote(str(target))}")
+        while (told := self.ask("query-migrate")["return"])["status"] in {"setup", "active", "device"}:
+            time.sleep(0.5)
+        self.cut()
+        if told["status"] != "completed":
+            raise AssertionError(told)
+
     def cut(self) -> None:
         """The plug is pulled."""
         self.process.kill()
@@ -240,6 +256,11 @@ class Machine:
 _POWER = "\n===== power =====\n"
 
 
+def processors() -> int:
+    """Of a machine. Two emulated ones on one real one wait for each other most of the time."""
+    return min(int(os.environ.get("QANUN_VM_PROCESSORS", "2")), len(os.sched_getaffinity(0)))
+
+
 def _port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -276,12 +297,13 @@ def _drive(number: int, disk: Path, bus: str) -> list[str]:
 def started(
     disk: Path, work: Path, *, tpm: bool = True, disks: Sequence[Path] = (), sticks: Sequence[Path] = (),
     memory_mib: int = 2048, words: str = "", key: Path | None = None, from_stick: bool = False, secure_boot: bool = False,
+    memory: Path | None = None,
 ) -> Iterator[Machine]:  # fmt: skip
     """The machine, running until the end of the block and then cut off. Firmware and TPM remember what `work` holds.
 
     `disks` are further ones, `sticks` are on USB; `from_stick` starts from the first of those. `words` go to the kernel's
     command line; `key` is the private key that root inside accepts. With `secure_boot` the firmware starts only what
-    `STRICT_KEY` signed.
+    `STRICT_KEY` signed. With the `memory` of a frozen machine it goes on where that one was, whose clock it has.
     """
     work.mkdir(parents=True, exist_ok=True)
     variables, serial, control = work / "firmware.fd", work / "serial.log", work / "control"
@@ -290,8 +312,6 @@ def started(
     with serial.open("ab") as log:
         log.write(_POWER.encode())
     accelerator = os.environ.get("QANUN_ACCEL", "tcg,thread=multi")
-    # Two emulated processors on one real one wait for each other most of the time.
-    processors = min(int(os.environ.get("QANUN_VM_PROCESSORS", "2")), len(os.sched_getaffinity(0)))
     port, ssh_port = _port(), _port()
     order = [(path, "usb") for path in sticks] if from_stick else []
     order += [(path, "virtio") for path in (disk, *disks)]
@@ -299,7 +319,7 @@ def started(
     typed = serial.with_suffix(".in")
     command: list[object] = [
         "qemu-system-x86_64", "-machine", "q35,smm=on" if secure_boot else "q35",
-        *(_STRICT if secure_boot else ()), "-accel", accelerator, "-cpu", os.environ.get("QANUN_CPU", "max"), "-m", memory_mib, "-smp", processors,
+        *(_STRICT if secure_boot else ()), "-accel", accelerator, "-cpu", os.environ.get("QANUN_CPU", _CPU), "-m", memory_mib, "-smp", processors(),
         "-display", "none", "-nodefaults", "-no-user-config", "-device", "virtio-rng-pci", "-device", "VGA",
         "-drive", f"if=pflash,format=raw,readonly=on,file={_STRICT_CODE if secure_boot else _CODE}", "-drive", f"if=pflash,format=raw,file={variables}",
         "-device", "qemu-xhci,id=xhci",
@@ -325,6 +345,8 @@ def started(
             time.sleep(0.05)
         command += ["-chardev", f"socket,id=tpm,path={channel}", "-tpmdev", "emulator,id=tpm0,chardev=tpm",
                     "-device", "tpm-crb,tpmdev=tpm0"]  # fmt: skip
+    if memory is not None:
+        command += ["-incoming", f"exec:cat {shlex.quote(str(memory))}"]
     process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL)
     try:
         machine = Machine(process, port, ssh_port, serial, control, key)

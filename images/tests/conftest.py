@@ -126,6 +126,15 @@ def releases():
     if reason:
         pytest.skip(reason)
     try:
-        return machines.Releases(machines.PLACE, os.environ.get("PYTEST_XDIST_TESTRUNUID", ""))
+        run = os.environ.get("QANUN_TEST_RUN") or os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
+        return machines.Releases(machines.PLACE, run)
     except LookupError as stale:
         pytest.skip(str(stale))
+
+
+@pytest.fixture(scope="session")
+def lived(releases):
+    """A clinic that was worked in, frozen."""
+    from images.tests.lived import Lived
+
+    return Lived(releases)

@@ -1,4 +1,5 @@
-"""Virtual machines for the image's tests: one build with its disk and installer, a few releases made from it, and a clinic.
+"""Virtual machines for the image's tests: one build with its disk and installer, a few releases made from it, and what is asked of
+a clinic (`lived.py` has one).
 
 Everything is made once for a run: a build takes minutes, a start about one on a quiet machine, and nothing is thrown away
 that another test can go on with.
@@ -100,8 +101,13 @@ class Releases:
     def bundle(self, version, change=None):
         """A signed release made of the first one's tree, as one file; made once."""
         target = self.folder / f"{version}.tar"
-        if target.exists():
-            return target
+        with (self.folder / f"{version}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not target.exists():
+                self._pack(target, version, change)
+        return target
+
+    def _pack(self, target, version, change):
         steps = Steps(1)
         with steps.step(f"Release {version}"):
             made = slot.again(steps, self.slot, self.folder / f"next-{version}", version, change)
@@ -111,7 +117,6 @@ class Releases:
             pack(made.folder, target)
         finally:
             shutil.rmtree(made.folder)
-        return target
 
     def disk(self, work):
         """A copy of the build's disk, still off."""
@@ -186,39 +191,6 @@ def only_a_manifest(bundle, target, version, key):
         for name in ("manifest.json", "manifest.json.sig"):
             archive.add(place / name, arcname=name)
     return target
-
-
-class Clinic:
-    """A machine that can be cut off and started again; everything else is the running machine's."""
-
-    def __init__(self, releases, stick, work):
-        self.key, self.work = ssh_key(work), work
-        base = releases.disk(work)
-        vm.give(base, "qanun/site.toml", site(self.key).encode(), work)
-        self.disk = vm.over(base, work / "clinic.qcow2", 12 * 1024)
-        self.backup = backup_disk(work / "backup.raw")
-        self.stick, self._open = stick, None
-        self.start()
-
-    def start(self):
-        self._open = vm.started(
-            self.disk, self.work / "machine", key=self.key, disks=[self.backup], sticks=[self.stick]
-        )
-        self.machine = self._open.__enter__()
-        print(
-            f"/health after {self.machine.wait_healthy(PATIENCE):.0f} s, {self.machine.worked():.0f} s of a processor"
-        )
-        self.machine.run("mountpoint -q /mnt/usb || mount -o ro /dev/disk/by-label/RELEASES /mnt/usb")
-
-    def end(self):
-        self._open.__exit__(None, None, None)
-
-    def cut(self):
-        self.machine.cut()
-        self.end()
-
-    def __getattr__(self, name):
-        return getattr(self.machine, name)
 
 
 # --- asking a clinic -------------------------------------------------------------------------------------------------

