@@ -127,15 +127,23 @@ def _db_upgrade(options: argparse.Namespace) -> int:
 
 
 def _db_status(options: argparse.Namespace) -> int:
-    from qanun.db.migrations import orphans, status
+    from qanun.cli.standing import folders, orphans, standing
 
-    url, lineages = _config().owner_database_url, _lineages()
-    found = status(url, lineages)
-    for line in found:
-        print(f"{line.slug}: {line.state} ({line.current or 'nothing'} of {line.head})")
-    for slug in orphans(url, lineages):
+    url, known = _config().owner_database_url, folders()
+    if (heads := standing(url, known)) is not None:
+        well = True
+        for slug, head in heads.items():
+            print(f"{slug}: up to date ({head} of {head})")
+    else:
+        from qanun.db.migrations import status
+
+        found = status(url, _lineages())
+        well = all(line.state == "up to date" for line in found)
+        for line in found:
+            print(f"{line.slug}: {line.state} ({line.current or 'nothing'} of {line.head})")
+    for slug in orphans(url, known):
         print(f"{slug}: orphaned (its plugin is not installed; its data is kept)")
-    return 0 if all(line.state == "up to date" for line in found) else 1
+    return 0 if well else 1
 
 
 def _db_revision(options: argparse.Namespace) -> int:

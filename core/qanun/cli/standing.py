@@ -1,6 +1,8 @@
 """Whether the database stands where this release would bring it, told without loading the product: most starts of a machine
 find it so, and loading takes longer than anything else of an upgrade.
 
+Whoever only asks (the doctor, every few minutes; a release that is to be put beside what runs) is told the same way.
+
 An upgrade that ended well writes a mark into the database: what it was made from (its files, to the byte) and where every
 lineage stood. It counts only while both are still true; without one, or with another, the upgrade does its work as ever.
 It brings no table anywhere itself.
@@ -11,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -76,3 +78,12 @@ def remember(url: str, lineages: Mapping[str, Path], heads: Mapping[str, str]) -
     with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
         name = sql.Identifier(connection.info.dbname)
         connection.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(mark)))
+
+
+def orphans(url: str, slugs: Collection[str]) -> list[str]:
+    """Lineages whose tables are in the database although no installed distribution owns them any more. Raises psycopg.Error."""
+    with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
+        rows = connection.execute(
+            "select tablename from pg_tables where tablename like 'alembic\\_version\\_%'"
+        ).fetchall()
+    return sorted({str(name).removeprefix("alembic_version_") for (name,) in rows} - set(slugs))

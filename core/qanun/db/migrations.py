@@ -79,16 +79,6 @@ def status(url: str, lineages: Sequence[Lineage]) -> list[Status]:
         return [_status(connection, lineage) for lineage in lineages]
 
 
-def orphans(url: str, lineages: Sequence[Lineage]) -> list[str]:
-    """Slugs whose tables are in the database although no installed distribution owns them any more."""
-    known = {lineage.version_table for lineage in lineages}
-    with owner_connection(url) as connection:
-        names = connection.execute(
-            sa.text("select tablename from pg_tables where tablename like 'alembic\\_version\\_%'")
-        ).scalars()
-        return sorted(name.removeprefix("alembic_version_") for name in names if name not in known)
-
-
 def _script(lineage: Lineage) -> ScriptDirectory:
     config = AlembicConfig()
     config.set_main_option("script_location", str(lineage.directory))

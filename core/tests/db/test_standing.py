@@ -11,10 +11,10 @@ import pytest
 from qanun.cli.standing import fingerprint, folders, remember, standing
 from qanun.testing import ScratchPostgres
 
-#: The command in a process of its own, and whether it had to load what it takes to change tables.
-UPGRADE = (
-    "import sys; from qanun.cli import main; code = main(['db', 'upgrade', '--superuser-url', sys.argv[1]]);"
-    " print('loaded' if 'sqlalchemy' in sys.modules else 'looked'); sys.exit(code)"
+#: A command in a process of its own, and whether it had to load what it takes to change tables.
+COMMAND = (
+    "import sys; from qanun.cli import main; code = main(['db', *sys.argv[1:]]);"
+    " print(code, 'loaded' if 'sqlalchemy' in sys.modules else 'looked')"
 )
 
 
@@ -25,16 +25,23 @@ def scratch():
     found.stop()
 
 
-def upgrade(scratch):
-    """(lineages and how they stand, `loaded` or `looked`)."""
+def run(scratch, *words):
+    """(what it says, its code, `loaded` or `looked`)."""
     settings = {"QANUN_OWNER_DATABASE_URL": scratch.owner_url, "QANUN_DATABASE_URL": scratch.owner_url,
                 "QANUN_STATE_DIR": "/nowhere", "QANUN_MASTER_KEY_FILE": "/nowhere/key"}  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-c", UPGRADE, scratch.superuser_url], env={**os.environ, **settings}, capture_output=True, text=True,
-        timeout=300, check=False,
+        [sys.executable, "-c", COMMAND, *words], env={**os.environ, **settings}, capture_output=True, text=True,
+        timeout=300, check=True,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    *lines, how = done.stdout.splitlines()
+    *lines, end = done.stdout.splitlines()
+    code, how = end.split()
+    return lines, int(code), how
+
+
+def upgrade(scratch):
+    """(lineages and how they stand, `loaded` or `looked`)."""
+    lines, code, how = run(scratch, "upgrade", "--superuser-url", scratch.superuser_url)
+    assert code == 0
     return lines, how
 
 
@@ -90,3 +97,28 @@ def test_a_database_that_does_not_answer_is_not_one_that_stands_well(scratch):
         standing(scratch.owner_url.replace("dbname=qanun", "dbname=other").replace("/qanun", "/other"), folders())
         is None
     )
+
+
+def test_who_asks_how_it_stands_is_told_the_same_with_the_mark_and_without(scratch):
+    upgrade(scratch)
+    told, code, how = run(scratch, "status")
+    assert (code, how) == (0, "looked") and all(": up to date (" in line for line in told)
+    change(scratch, "comment on database qanun is null")
+    looked, code, how = run(scratch, "status")
+    assert (code, how) == (0, "loaded") and sorted(looked) == sorted(told)
+    upgrade(scratch)
+
+
+def test_tables_that_nobody_owns_and_tables_elsewhere_are_told_whatever_the_mark_says(scratch):
+    upgrade(scratch)
+    heads = standing(scratch.owner_url, folders())
+    change(scratch, "create table alembic_version_gone (version_num text)")
+    told, code, how = run(scratch, "status")
+    assert (code, how) == (0, "looked")
+    assert told[-1] == "gone: orphaned (its plugin is not installed; its data is kept)"
+    change(scratch, "update alembic_version_emr set version_num = 'ffff_of_a_later_release'")
+    told, code, how = run(scratch, "status")
+    assert (code, how) == (1, "loaded") and told[-1].startswith("gone: orphaned")
+    assert [line for line in told if line.startswith("emr: ahead (ffff_of_a_later_release of ")]
+    change(scratch, f"update alembic_version_emr set version_num = '{heads['emr']}'")
+    change(scratch, "drop table alembic_version_gone")
