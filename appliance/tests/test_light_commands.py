@@ -8,6 +8,8 @@ import pytest
 HEAVY = (
     "alembic",
     "asyncio",
+    "babel.messages.pofile",
+    "cryptography",
     "cryptography.x509",
     "litestar",
     "psycopg",
@@ -29,8 +31,11 @@ LOADED = (
         ("disk-watch", set()),
         ("prepare", set()),
         # It looks whether the certificate still holds.
-        ("addresses --write /run/addresses", {"cryptography.x509"}),
-        ("health", {"asyncio", "cryptography.x509", "psycopg"}),
+        ("addresses --write /run/addresses", {"cryptography", "cryptography.x509"}),
+        ("health", {"asyncio", "cryptography", "cryptography.x509", "psycopg"}),
+        ("update status", set()),
+        ("update tidy", set()),
+        ("restore --finish", {"asyncio", "cryptography", "psycopg"}),
     ],
 )
 def test_a_command_of_a_start_loads_only_what_it_needs(command, needs, tmp_path, site_text):

@@ -12,9 +12,6 @@ import os
 from functools import cache
 from pathlib import Path
 
-from babel.messages.mofile import write_mo
-from babel.messages.pofile import read_po
-
 import qanun
 
 
@@ -33,6 +30,10 @@ def po_file(language: str, domain: str) -> Path:
 
 
 def compile_in_memory(po: Path, language: str) -> bytes:
+    # Only a checkout comes here; every command of a box would load it.
+    from babel.messages.mofile import write_mo
+    from babel.messages.pofile import read_po
+
     with po.open("rb") as source:
         catalogue = read_po(source, locale=language)
     target = io.BytesIO()
