@@ -1,9 +1,8 @@
 """A built disk, started as a virtual machine: firmware, boot loader, kernel, encrypted disk. For tests; no network reaches out.
 
 Emulated unless `QANUN_ACCEL` names an accelerator: `/dev/kvm` is often there and of no use. `QANUN_VM_PROCESSORS` (2) says how
-many processors a machine has, where there are as many. Disks are qcow2 over a file that
-is only read (`over`), so that many machines share one build; flushes of the guest reach the file, so that cutting the
-power loses what a real cut would lose and no more. A running machine can be frozen with all it has in memory, and any number of
+many processors a machine has, where there are as many. Disks are files (`vm_disks.py`); flushes of the guest reach them, so that
+cutting the power loses what a real cut would lose and no more. A running machine can be frozen with all it has in memory, and any number of
 others go on from there (`Machine.freeze`, `started(memory=…)`): an emulated first start takes minutes.
 """
 
@@ -23,9 +22,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from qanun_images import tools
-from qanun_images.places import MIB
 
 _CODE, _VARS = Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 #: Firmware that starts only what is signed by the one pair of keys it knows, which Debian publishes for tests. Its variables
@@ -50,6 +46,7 @@ def cannot() -> str | None:
         "qemu-system-x86_64": "qemu-system-x86",
         "qemu-img": "qemu-utils",
         "swtpm": "swtpm",
+        "swtpm_setup": "swtpm-tools",
         "ssh": "openssh-client",
     }
     for name, package in programs.items():
@@ -256,6 +253,14 @@ class Machine:
 _POWER = "\n===== power =====\n"
 
 
+def _chip(folder: Path) -> None:
+    """A TPM as it is sold: with one bank of hashes. With swtpm's four the firmware hashes whatever it starts four times."""
+    folder.mkdir()
+    subprocess.run(
+        ["swtpm_setup", "--tpm2", "--tpmstate", folder, "--pcr-banks", "sha256"], check=True, capture_output=True
+    )
+
+
 def processors() -> int:
     """Of a machine. Two emulated ones on one real one wait for each other most of the time."""
     return min(int(os.environ.get("QANUN_VM_PROCESSORS", "2")), len(os.sched_getaffinity(0)))
@@ -265,23 +270,6 @@ def _port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def over(below: Path, target: Path, size_mib: int = 0) -> Path:
-    """A disk that holds what `below` holds and keeps its own changes."""
-    target.unlink(missing_ok=True)
-    kind = "qcow2" if below.suffix == ".qcow2" else "raw"
-    size = [f"{size_mib}M"] if size_mib else []
-    subprocess.run(
-        ["qemu-img", "create", "-q", "-f", "qcow2", "-b", below.resolve(), "-F", kind, target, *size], check=True
-    )
-    return target
-
-
-def blank(target: Path, size_mib: int) -> Path:
-    target.unlink(missing_ok=True)
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", target, f"{size_mib}M"], check=True)
-    return target
 
 
 def _drive(number: int, disk: Path, bus: str) -> list[str]:
@@ -334,7 +322,8 @@ def started(
     command += ["-smbios", f"type=11,value=io.systemd.stub.kernel-cmdline-extra={words}"]
     chip = None
     if tpm:
-        (work / "tpm").mkdir(exist_ok=True)
+        if not (work / "tpm").exists():
+            _chip(work / "tpm")
         channel = work / "tpm.sock"
         channel.unlink(missing_ok=True)
         chip = subprocess.Popen(["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={work / 'tpm'}", "--ctrl",
@@ -361,31 +350,3 @@ def started(
                 except subprocess.TimeoutExpired:
                     one.kill()
                     one.wait()
-
-
-def give(disk: Path, name: str, content: bytes, work: Path) -> None:
-    """Put a file onto the start-up partition of a raw disk that is not running (`name` as `qanun/site.toml`)."""
-    work.mkdir(parents=True, exist_ok=True)
-    (work / "given").write_bytes(content)
-    inside = f"/run/disk@@{MIB}"
-    script = f"mmd -i {inside} ::/{Path(name).parent} || true; mcopy -o -i {inside} /run/given ::/{name}"
-    binds = {disk: "/run/disk", work / "given": "/run/given"}
-    tools.run_in(tools.folder(), ["sh", "-c", script], binds=binds, epoch=0)
-
-
-def entries(disk: Path) -> list[str]:
-    """Boot files on the start-up partition of a raw disk that is not running."""
-    said = tools.run_in(
-        tools.folder(), ["mdir", "-b", "-i", f"/run/disk@@{MIB}", "::/EFI/Linux"], binds={disk: "/run/disk"}, epoch=0
-    )
-    return sorted(line.rsplit("/", 1)[-1] for line in said.split())
-
-
-def taken(disk: Path, name: str, work: Path) -> bytes:
-    """A file of the start-up partition of a raw disk that is not running."""
-    work.mkdir(parents=True, exist_ok=True)
-    found = work / "taken"
-    found.write_bytes(b"")
-    script = f"mcopy -o -n -i /run/disk@@{MIB} ::/{name} - > /run/taken"
-    tools.run_in(tools.folder(), ["sh", "-euc", script], binds={disk: "/run/disk", found: "/run/taken"}, epoch=0)
-    return found.read_bytes()

@@ -138,3 +138,11 @@ def lived(releases):
     from images.tests.lived import Lived
 
     return Lived(releases)
+
+
+@pytest.fixture(scope="session")
+def waiting(releases):
+    """A bare machine that waits for whoever reads its screen, frozen."""
+    from images.tests.lived import Bare
+
+    return Bare(releases)

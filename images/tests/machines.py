@@ -326,12 +326,10 @@ def code_of(machine):
     return re.findall(r"type this code:\s+([0-9A-Z]{4}-[0-9A-Z]{4})", machine.printed())[-1]
 
 
-def set_up_by_browser(machine):
+def set_up_by_browser(machine, code):
     """The pages of a bare machine, entered with the code of its screen."""
-    machine.wait_printed("type this code:", PATIENCE)
-    wait_for(lambda: machine.get("/health", BARE)[0] == 503, "the pages answer")
     browser = Browser(machine, BARE)
-    assert browser.ask("/setup", {"code": code_of(machine)})[:2] == (303, "/setup")
+    assert browser.ask("/setup", {"code": code})[:2] == (303, "/setup")
     return browser
 
 

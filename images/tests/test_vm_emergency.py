@@ -4,7 +4,7 @@
 """
 
 import pytest
-from qanun_images import vm
+from qanun_images import vm, vm_disks
 
 from images.tests import machines
 
@@ -16,7 +16,7 @@ SAID = "Qanun cannot start from this release; starting again in a minute."
 def test_an_emergency_says_so_starts_again_and_uses_up_the_release_s_tries(releases, tmp_path):
     disk = releases.disk(tmp_path)
     name = f"qanun_{releases.version}"
-    assert vm.entries(disk) == [f"{name}+3.efi"]
+    assert vm_disks.entries(disk) == [f"{name}+3.efi"]
     # What a start comes to whose disk is gone, and its words where this test reads.
     words = "systemd.unit=emergency.target console=ttyS0"
     with vm.started(disk, tmp_path / "machine", words=words) as machine:
@@ -25,4 +25,4 @@ def test_an_emergency_says_so_starts_again_and_uses_up_the_release_s_tries(relea
         printed = machine.printed()
         assert "login:" not in printed and "Press Enter" not in printed and "root password" not in printed
         machine.cut()
-    assert vm.entries(disk) == [f"{name}+1-2.efi"]
+    assert vm_disks.entries(disk) == [f"{name}+1-2.efi"]

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from qanun_images import vm
+from qanun_images import vm, vm_disks
 from qanun_images.places import MIB
 from qanun_images.slot import LOADER
 
@@ -29,9 +29,9 @@ def key(work):
 def stick(releases, target, site, unasked=None):
     """The stick as somebody prepared it on another machine."""
     target.write_bytes((releases.first / "installer.raw").read_bytes())
-    vm.give(target, "qanun/site.toml", site.encode(), target.parent)
+    vm_disks.give(target, "qanun/site.toml", site.encode(), target.parent)
     if unasked is not None:
-        vm.give(target, "qanun/install.toml", unasked.encode(), target.parent)
+        vm_disks.give(target, "qanun/install.toml", unasked.encode(), target.parent)
     return target
 
 
@@ -40,7 +40,7 @@ def installed(releases, lived, work, key):
     """A blank disk after the installer has been there without anybody; the stick is left in. The machine had a Qanun before, on
     another disk that its TPM opens."""
     lived.chip(work / "machine")
-    disk = vm.blank(work / "server.qcow2", 12 * 1024)
+    disk = vm_disks.blank(work / "server.qcow2", 12 * 1024)
     used = stick(releases, work / "stick.raw", machines.site(key), UNASKED)
     with vm.started(disk, work / "machine", key=key, sticks=[used], from_stick=True) as machine:
         machine.process.wait(PATIENCE)
@@ -49,7 +49,7 @@ def installed(releases, lived, work, key):
 
 
 def on_stick(disk, name, work):
-    return vm.taken(disk, f"qanun/{name}", work).decode()
+    return vm_disks.taken(disk, f"qanun/{name}", work).decode()
 
 
 def test_with_a_file_nothing_is_asked_and_the_machine_switches_itself_off(installed, work):
@@ -72,14 +72,14 @@ def test_a_stick_that_is_left_in_and_a_disk_with_a_qanun_are_not_touched_unless_
 @pytest.fixture(scope="module")
 def old(lived, work):
     """The disk of the clinic that lived here before, as it was taken out: (path, digest)."""
-    disk = vm.over(lived.disk, work / "old.qcow2")
+    disk = vm_disks.over(lived.disk, work / "old.qcow2")
     return disk, machines.digest(disk)
 
 
 @pytest.fixture(scope="module")
 def server(installed, old, work, key):
     """The machine that the stick left behind, running, with a blank disk and the old one in it."""
-    second = vm.blank(work / "second.qcow2", 10 * 1024)
+    second = vm_disks.blank(work / "second.qcow2", 10 * 1024)
     with vm.started(installed[0], work / "machine", key=key, disks=[second, old[0]]) as machine:
         machine.wait_healthy(PATIENCE)
         yield machine
@@ -139,7 +139,7 @@ def test_the_same_program_puts_the_image_onto_a_named_disk_over_ssh_and_spares_t
 
 
 def test_a_site_file_with_a_mistake_stops_before_anything_is_written(releases, work, key):
-    disk = vm.blank(work / "untouched.qcow2", 12 * 1024)
+    disk = vm_disks.blank(work / "untouched.qcow2", 12 * 1024)
     before = machines.digest(disk)
     wrong = machines.site(key).replace('slug = "al-razi"', 'slug = "Al Razi"')
     used = stick(releases, work / "wrong.raw", wrong, UNASKED.replace("poweroff", "stay"))
@@ -150,7 +150,7 @@ def test_a_site_file_with_a_mistake_stops_before_anything_is_written(releases, w
 
 
 def test_somebody_at_the_console_is_shown_the_disks_and_asked_twice_in_their_language(releases, work, key):
-    disk = vm.blank(work / "by-hand.qcow2", 12 * 1024)
+    disk = vm_disks.blank(work / "by-hand.qcow2", 12 * 1024)
     used = stick(releases, work / "by-hand.raw", machines.site(key))
     with vm.started(disk, work / "third", key=key, sticks=[used], from_stick=True) as machine:
         machine.wait_printed("العربية", PATIENCE)

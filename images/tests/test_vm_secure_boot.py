@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 from bootstrap import Steps
-from qanun_images import disk, secure_boot, vm
+from qanun_images import disk, secure_boot, vm, vm_disks
 from qanun_images.slot import LOADER, Slot
 
 from images.tests import machines
@@ -47,12 +47,12 @@ def signed(releases, work, key):
     with steps.step("Disk, signed"):
         secure_boot.sign(made, signer)
         target = disk.disk(steps, made)
-    vm.give(target, "qanun/site.toml", machines.site(key).encode(), work)
+    vm_disks.give(target, "qanun/site.toml", machines.site(key).encode(), work)
     return target
 
 
 def test_firmware_that_wants_signatures_does_not_start_what_has_none(releases, work):
-    unsigned = vm.over(releases.first / "disk.raw", work / "unsigned.qcow2", 12 * 1024)
+    unsigned = vm_disks.over(releases.first / "disk.raw", work / "unsigned.qcow2", 12 * 1024)
     with vm.started(unsigned, work / "refusing", secure_boot=True) as machine:
         machine.wait_printed("Access Denied", PATIENCE)
         assert "systemd-boot" not in machine.printed() and "Linux version" not in machine.printed()
@@ -62,10 +62,10 @@ def test_a_boot_file_with_one_other_byte_is_not_started(signed, releases, work):
     changed = work / "changed.raw"
     subprocess.run(["cp", "--sparse=always", "--reflink=auto", signed, changed], check=True)
     name = f"EFI/Linux/qanun_{releases.version}+3.efi"
-    content = bytearray(vm.taken(changed, name, work))
+    content = bytearray(vm_disks.taken(changed, name, work))
     # In the middle of the kernel, far from every header.
     content[len(content) // 2] ^= 1
-    vm.give(changed, name, bytes(content), work)
+    vm_disks.give(changed, name, bytes(content), work)
     with vm.started(changed, work / "changed", secure_boot=True) as machine:
         # The loader is signed and starts; what it is to load is not what was signed.
         machine.wait_printed("Access denied", PATIENCE)
@@ -73,7 +73,7 @@ def test_a_boot_file_with_one_other_byte_is_not_started(signed, releases, work):
 
 
 def test_the_signed_image_starts_to_the_page_and_its_disk_is_bound_to_that(signed, work, key):
-    run = vm.over(signed, work / "signed.qcow2", 12 * 1024)
+    run = vm_disks.over(signed, work / "signed.qcow2", 12 * 1024)
     with vm.started(run, work / "accepting", key=key, secure_boot=True) as machine:
         machine.wait_healthy(PATIENCE)
         state = machine.run("od -An -tu1 -j4 /sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c")

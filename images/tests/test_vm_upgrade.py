@@ -10,7 +10,6 @@ import subprocess
 import time
 
 import pytest
-from qanun_images import vm
 
 from images.tests import machines
 from images.tests.lived import NEXT, Clinic, stage
@@ -119,7 +118,7 @@ def _row_of_the_failing_release(clinic):
 
 
 def test_all_of_it_comes_back_on_a_blank_machine_by_its_pages_from_the_backup_disk_and_the_recovery_key(
-    clinic, releases, tmp_path_factory
+    clinic, waiting, tmp_path
 ):
     clinic.run("qanun appliance backup", timeout=PATIENCE)
     before, kept = machines.facts(clinic), machines.files(clinic)
@@ -127,12 +126,13 @@ def test_all_of_it_comes_back_on_a_blank_machine_by_its_pages_from_the_backup_di
     password = clinic.run("cat /var/lib/qanun/secrets/administrator").strip()
     clinic.switch_off()
     clinic.end()
-    work = tmp_path_factory.mktemp("blank")
-    disk = vm.over(releases.first / "disk.raw", work / "new.qcow2", 12 * 1024)
-    with vm.started(disk, work / "machine", key=clinic.key, disks=[clinic.backup]) as new:
-        browser, sheet = machines.set_up_by_browser(new), "/setup/return"
+    with waiting.running(tmp_path, clinic.key) as (new, _):
+        browser, sheet = machines.set_up_by_browser(new, waiting.code), "/setup/return"
+        new.plug_in(clinic.backup)
+        chosen = r'value="(disk:[^"]+)" checked'
+        machines.wait_for(lambda: re.search(chosen, browser.ask(sheet)[2]), "the disk that came is found")
         page = browser.ask(sheet)[2]
-        [choice] = re.findall(r'value="(disk:[^"]+)" checked', page)
+        [choice] = re.findall(chosen, page)
         [disk_key] = re.findall(r"<code>([^<]+)</code>", page)
         typed = {"disk": choice, "typed_disk": disk_key.rsplit("-", 1)[-1], "network": "before"}
         assert browser.ask(sheet, {**typed, "key": "A" + key[1:] if key[0] != "A" else "B" + key[1:]})[0] == 303

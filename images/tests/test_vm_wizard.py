@@ -34,20 +34,16 @@ def work(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def disk(releases, work):
-    """The disk as it was built: nobody has put a file onto it."""
-    return vm.over(releases.first / "disk.raw", work / "bare.qcow2", 12 * 1024)
+def running(waiting, work):
+    """The machine and its disk as they were built: nobody has put a file onto it."""
+    with waiting.running(work) as (machine, disk):
+        yield machine, disk
+        machine.switch_off()
 
 
 @pytest.fixture(scope="module")
-def bare(disk, work):
-    """The machine, waiting for somebody who reads its screen; without a disk for backups, as it came out of its box."""
-    with vm.started(disk, work / "machine") as machine:
-        machine.wait_printed("type this code:", PATIENCE)
-        machines.wait_for(lambda: machine.get("/health", ADDRESS)[0] == 503, "the pages answer")
-        print(f"the code after {machine.worked():.0f} s of a processor")
-        yield machine
-        machine.switch_off()
+def bare(running):
+    return running[0]
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +51,14 @@ def browser(bare):
     return machines.Browser(bare, ADDRESS)
 
 
-def test_without_the_code_of_the_screen_nothing_is_shown(bare, browser):
+def test_without_the_code_of_the_screen_nothing_is_shown(bare, browser, waiting):
     assert '"setting-up"' in bare.get("/health", ADDRESS)[1]
     for path in ("/", "/setup/clinic", "/setup/paper", "/sign-in"):
         status, to, _ = machines.Browser(bare, ADDRESS).ask(path)
         assert (status, to) in {(303, "/setup"), (404, "")}, path
     assert browser.ask("/setup", {"code": "AAAA-AAAA"})[0] == 422
     assert not browser.cookies
-    assert browser.ask("/setup", {"code": machines.code_of(bare)})[:2] == (303, "/setup")
+    assert browser.ask("/setup", {"code": waiting.code})[:2] == (303, "/setup")
     assert browser.cookies
 
 
@@ -111,9 +107,9 @@ def test_nobody_gets_in_by_ssh_where_nobody_asked_for_it(bare):
             assert line.recv(100) == b""
 
 
-def test_another_start_needs_nobody(bare, disk, work):
-    bare.switch_off()
-    with vm.started(disk, work / "machine") as machine:
+def test_another_start_needs_nobody(running, work):
+    running[0].switch_off()
+    with vm.started(running[1], work / "machine") as machine:
         print(f"/health after {machine.wait_healthy(PATIENCE):.0f} s, {machine.worked():.0f} s of a processor")
         assert "type this code:" not in machine.printed()
         assert machines.sign_in(machine, EMAIL, PHRASE) == (303, True)
