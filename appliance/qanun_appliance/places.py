@@ -13,6 +13,8 @@ from pathlib import Path
 DATA = Path("/var/lib/qanun")
 #: In the folder of a restore: all of it was proven, and this is what is to be done (`backup.exchange`).
 PROVEN = "proven.json"
+#: Where a restore builds: what bears such a name and nothing else may be taken away after a power cut.
+BUILDS = f"restore-{'[0-9]' * 8}T{'[0-9]' * 6}Z"
 #: Fixed ids: the data outlives the packages that would number accounts in the order of their installation.
 ACCOUNTS = (
     ("qanun", 800, "Qanun web server, background work, media"),

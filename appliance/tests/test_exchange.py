@@ -11,7 +11,7 @@ import pytest
 from qanun.api import Conflict
 from qanun_appliance.backup import exchange
 from qanun_appliance.commands.keeping import restore_command
-from qanun_appliance.places import PROVEN, Places
+from qanun_appliance.places import BUILDS, PROVEN, Places
 from qanun_appliance.postgres import read_marker
 from qanun_appliance.render import Machine
 from qanun_appliance.render.lifecycle import lifecycle_files
@@ -169,7 +169,7 @@ def test_nothing_that_looks_at_the_data_starts_before_the_rest_is_in_place(tmp_p
     [unit] = [one.content for one in made if one.path == f"{SYSTEM}/qanun-restored.service"]
     [before] = [line for line in unit.splitlines() if line.startswith("Before=")]
     assert {"qanun-apply.service", "qanun-prepare.service", "qanun-setup.service"} <= set(before[7:].split())
-    assert "ConditionPathExistsGlob=/var/lib/qanun/restore-*\n" in unit
+    assert f"ConditionPathExistsGlob=/var/lib/qanun/{BUILDS}\n" in unit
     assert any(one.path == f"{SYSTEM}/sysinit.target.wants/qanun-restored.service" for one in made)
 
 
@@ -178,12 +178,13 @@ def test_what_was_cut_off_before_it_was_proven_is_taken_away_at_the_next_start_a
     places = kind(tmp_path)
     before = files(places.data)
     scratch, _ = proven(places)
-    beside = places.data / "keys.before-restore-20251129T101010Z"
-    beside.mkdir()
-    (beside / "master.key").write_text("kept")
+    kept = ("keys.before-restore-20251129T101010Z", "restore-of-the-old-server", "restore-2026")
+    for name in kept:
+        (places.data / name).mkdir()
+        (places.data / name / "master.key").write_text("kept")
     assert restore_command(["--finish", "--root", str(places.root)]) == 0
     assert not scratch.exists()
-    assert files(places.data) == {**before, f"{beside.name}/master.key": "kept"}
+    assert files(places.data) == {**before, **{f"{name}/master.key": "kept" for name in kept}}
 
 
 def test_while_one_restore_is_at_work_another_is_refused_and_takes_nothing_from_it(tmp_path):

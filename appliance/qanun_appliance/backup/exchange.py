@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from qanun.api import Conflict
-from qanun_appliance.places import PROVEN, Places
+from qanun_appliance.places import BUILDS, PROVEN, Places
 from qanun_appliance.postgres import hand_over, write_marker
 from qanun_appliance.secrets import give, write_private
 
@@ -51,12 +51,12 @@ def exchange(
 
 def unfinished(places: Places) -> list[Path]:
     """Folders whose content was proven and is not, or not wholly, in place; the oldest first."""
-    return sorted(path.parent for path in places.data.glob(f"restore-*/{PROVEN}"))
+    return sorted(path.parent for path in places.data.glob(f"{BUILDS}/{PROVEN}"))
 
 
 @contextlib.contextmanager
 def workplace(places: Places, name: str) -> Iterator[Path]:
-    """A folder beside the present for what a restore builds. It is gone at the end, unless what was proven in it could not be put
+    """A folder beside the present for what a restore builds, named after its moment. It is gone at the end, unless what was proven in it could not be put
     in place: that waits for the next start. Raises Conflict while another restore is at work."""
     clear(places)
     scratch = places.data / f"restore-{name}"
@@ -72,7 +72,7 @@ def workplace(places: Places, name: str) -> Iterator[Path]:
 
 def clear(places: Places) -> None:
     """Take away what was neither proven nor is worked on. Raises Conflict while another restore is at work."""
-    for scratch in sorted(set(places.data.glob("restore-*/")) - set(unfinished(places))):
+    for scratch in sorted(set(places.data.glob(f"{BUILDS}/")) - set(unfinished(places))):
         with _held(scratch):
             shutil.rmtree(scratch, ignore_errors=True)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from qanun.api import Conflict, QanunError
-from qanun_appliance.backup.exchange import clear, exchange, settle, unfinished, workplace
+from qanun_appliance.backup.exchange import exchange, settle, unfinished, workplace
 from qanun_appliance.backup.facts import differences, rows
 from qanun_appliance.backup.rebuild import chosen, database_of, facts_now, facts_of, refuse, verify_audit
 from qanun_appliance.backup.restic import Damaged, Restic
@@ -60,20 +60,19 @@ def restore(
         change("stop")
         say(f"a restore that was cut off, of {settle(places)}, is in place now")
         change("start")
-    clear(places)
     present = bool(read_marker(places)) or any(places.clusters.glob("*/PG_VERSION"))
     if present and not wish.replace:
         raise Conflict(
             "this machine has a clinic's data. To put the backup in its place (it is kept beside), say so with --replace "
             "and the clinic's short name"
         )
-    reached("examine", _until(store, wish.name))
-    say("every byte of the backup")
-    store.examine()
-    one = chosen(store, wish.name)
-    facts = facts_of(store, one)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     with workplace(places, stamp) as scratch:
+        reached("examine", _until(store, wish.name))
+        say("every byte of the backup")
+        store.examine()
+        one = chosen(store, wish.name)
+        facts = facts_of(store, one)
         reached("files", one.until)
         say(f"files, recordings and keys of {one.at:%Y-%m-%d %H:%M} UTC")
         files = scratch / "files"

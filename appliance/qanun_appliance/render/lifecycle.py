@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from qanun_appliance.places import ACCOUNTS, DATA, Places
+from qanun_appliance.places import ACCOUNTS, BUILDS, DATA, Places
 from qanun_appliance.relay import kept_by_the_proxy
 from qanun_appliance.render.backup_disk import AUTOMOUNT
 from qanun_appliance.render.database import FOLDER, SOCKETS
@@ -54,7 +54,7 @@ def lifecycle_files(site: Site, places: Places, machine: Machine, units: Sequenc
             ["Description=Qanun: a restore that was cut off is put in place", "DefaultDependencies=no",
              "After=local-fs.target systemd-tmpfiles-setup.service", f"RequiresMountsFor={DATA}",
              "Before=qanun-apply.service qanun-prepare.service qanun-setup.service shutdown.target",
-             "Conflicts=shutdown.target", f"ConditionPathExistsGlob={DATA}/restore-*"],
+             "Conflicts=shutdown.target", f"ConditionPathExistsGlob={DATA}/{BUILDS}"],
             ["Type=oneshot", f"ExecStart={appliance} restore --finish", "TimeoutStartSec=1800", *root_hardened()],
             install="sysinit.target",
         ),
